@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages to the person at the terminal. Everything goes to stderr; the guest's console owns stdout. */
+#pragma once
+#include <stdbool.h>
+
+/* log.c -- callable from any thread. Each prints one line "doppel: ..."; while a terminal is raw the line end
+ * is "\r\n" (log_raw_terminal tells). An error says what went wrong and what the user can do. */
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_raw_terminal(bool raw);
+
+/* Events a user asked for with --trace LIST ("exit,irq,io", "all"). A trace point costs one test of a flag. */
+enum trace_event {
+#define TRACE(name, help) TRACE_##name,
+#include "util/trace.def"
+	TRACE_COUNT
+};
+extern unsigned trace_mask; /* bit i: event i is wanted; written before the VM starts */
+
+#define trace_on(event) __builtin_expect(trace_mask & (1u << TRACE_##event), 0)
+#define trace(event, ...)                                                                                              \
+	do {                                                                                                           \
+		if (trace_on(event))                                                                                   \
+			trace_print(TRACE_##event, __VA_ARGS__);                                                       \
+	} while (0)
+void trace_print(enum trace_event, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Parses "exit,irq" into trace_mask; returns 0, or -EINVAL after an error that names the events there are. */
+int trace_parse(const char *list);
