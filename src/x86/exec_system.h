@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* What the families of system instructions share. */
+#pragma once
+#include "x86/exec.h"
+
+struct x86_descriptor;
+
+/* The forms of the rows in insn_system.def: defined where the functions are, declared by the row. */
+#define OP(mnemonic, forms, klass, translate) extern const struct x86_forms x86_##forms;
+#define OP_VARIANT OP
+#include "x86/insn_system.def"
+#undef OP
+#undef OP_VARIANT
+
+/* exec_far.c -- the checks of a far return's CS:RIP and of the outer SS, which RET and IRET share; raise for i. */
+void x86_return_code(struct x86_core *, const struct insn *i, uint16_t selector, uint64_t offset,
+		     struct x86_descriptor *cs);
+struct x86_segment x86_return_stack(struct x86_core *, const struct insn *i, uint16_t selector, unsigned cpl,
+				    bool to64);
+/* Sets the stack pointer popped with this size, once CS and SS are loaded. */
+void x86_return_stack_pointer(struct x86_core *, uint64_t sp, unsigned size);
+
+/* exec_control.c -- MOV to CR0 by MOV, LMSW, CLTS; XCR0. */
+/* Bits that CR4 has on this model. */
+uint64_t x86_cr4_mask(const struct x86_core *);
+
+/* msr.c -- false: no such MSR, or the value is not allowed (#GP). */
+bool x86_msr_read(struct x86_core *, uint32_t index, uint64_t *value);
+bool x86_msr_write(struct x86_core *, uint32_t index, uint64_t value);
+
+static inline bool x86_in_64bit(const struct x86_core *core)
+{
+	return (core->mode & MODE_CODE) == MODE_CODE64;
+}

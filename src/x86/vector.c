@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The rare halves of vector.h: 16-byte operands that miss the TLB, and SIMD floating-point exceptions, SDM volume 1,
+ * 11.5. */
+#include "x86/vector.h"
+
+v128 x86_load128_slow(struct x86_core *core, const struct insn *i, gva_t gva)
+{
+	v128 value;
+	x86_load_bytes(core, i, gva, &value, sizeof(value));
+	return value;
+}
+
+void x86_store128_slow(struct x86_core *core, const struct insn *i, gva_t gva, v128 value)
+{
+	x86_store_bytes(core, i, gva, &value, sizeof(value));
+}
+
+/* An unmasked exception that is found before the computation keeps it from happening, so the flags that only the masked
+ * computation could set do not appear. With an unmasked overflow or underflow PE should tell whether the result is
+ * inexact with an unbounded exponent; we leave it as the masked computation has it. */
+void sse_raise(struct x86_core *core, const struct insn *i, uint32_t flags)
+{
+	uint32_t *mxcsr = &core->cpu.xsave.legacy.mxcsr;
+	if (flags & MXCSR_PRECOMPUTATION & ~(*mxcsr >> MXCSR_MASK_SHIFT))
+		flags &= MXCSR_PRECOMPUTATION;
+	*mxcsr |= flags;
+	x86_raise(core, i, core->cpu.cr4 & CR4_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
+}
+
+v128 sse_float_um(struct x86_core *core, const struct insn *i, sse_float_fn *run, v128 d, v128 s)
+{
+	uint32_t control = core->cpu.xsave.legacy.mxcsr & ~MXCSR_FTZ; /* FTZ has no effect while UE is unmasked */
+	(void)run(core, i, d, s, control | MXCSR_FTZ);
+	uint32_t tiny = core->mxcsr_after & MXCSR_UE;
+	v128 result = run(core, i, d, s, control);
+	core->mxcsr_after |= tiny;
+	sse_flags(core, i);
+	return result;
+}
