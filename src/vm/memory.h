@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest-physical memory: one memfd holds all RAM and ROM of a VM, regions say where it appears.
+ *
+ * The monitor's view of the memfd is always readable and writable, with guard pages on both sides; rights live in the engines'
+ * tables. Each page of RAM has bits that writers must honour; everyone who is not an engine writes through
+ * guest_write or an iovec. The map of regions is read without a lock: a change publishes a new array. */
+#pragma once
+#include <stdatomic.h>
+#include <sys/uio.h>
+#include "util/bits.h"
+
+struct vm;
+
+enum memory_kind { MEMORY_RAM, MEMORY_ROM /* guest writes are dropped */ };
+
+struct memory_region {
+	gpa_t start;
+	uint64_t size;
+	uint64_t offset;       /* in the memfd */
+	enum memory_kind kind;
+	const char *name;
+};
+
+struct memory_map { /* immutable once published; sorted by start */
+	struct memory_map *older; /* in the list of retired ones */
+	unsigned count;
+	struct memory_region region[];
+};
+
+/* Page bits, one byte a page of the memfd. */
+#define PAGE_DIRTY 0x01u  /* written since the log was read last */
+#define PAGE_CODE 0x02u   /* an engine holds decoded or translated code from it */
+#define PAGE_TRACED 0x04u /* each write is to be reported to the engines (debugging, page-table mirrors) */
+
+struct memory {
+	int fd;
+	uint8_t *host;         /* the monitor's view: memfd offset 0 */
+	uint64_t size;         /* of the memfd, RAM and ROM */
+	uint64_t ram_size;     /* of RAM, as configured */
+	uint64_t low_ram;      /* RAM from address 0 to here is at offset 0 of the memfd: the common case needs no search */
+	uint64_t rom_used;     /* bytes of the memfd's ROM part, behind RAM, that regions have */
+	_Atomic(uint8_t) *page_bits;
+	_Atomic(struct memory_map *) map;
+	struct memory_map *retired; /* old maps: a reader may hold one, so they go with the VM; changes are few */
+};
+
+#define RAM_HOLE_START 0xc0000000ULL /* RAM beyond it continues at 4 GiB */
+#define RAM_HOLE_END 0x100000000ULL
+
+/* memory.c -- memory_init makes the memfd (ram + rom_size) and maps RAM at 0 and above 4 GiB. 0 or -errno, after an error message. */
+int memory_init(struct vm *, uint64_t ram, uint64_t rom_size);
+void memory_fini(struct vm *);
+/* Adds a region backed by `size` new bytes of the memfd's ROM part, and fills it with data (NULL: zeros). start and size are multiples
+ * of the page size. Tells the engine (memory_changed). One thread at a time. -EEXIST when it overlaps another, -ENOSPC when the
+ * ROM part is full, both after an error message. */
+int memory_add_rom(struct vm *, gpa_t start, const void *data, uint64_t size, const char *name);
+/* The region that holds gpa, or NULL (device or nothing). Any thread. */
+const struct memory_region *memory_find(struct vm *, gpa_t);
+/* Host address of gpa when len bytes from it lie in one region, else NULL. For reading; a writer uses guest_write. */
+uint8_t *memory_host(struct vm *, gpa_t, uint64_t len);
+static inline uint64_t memory_offset(const struct memory *m, const uint8_t *host)
+{
+	return (uint64_t)(host - m->host);
+}
+
+/* Checked copies, any thread. Overflow-safe; 0, or -EFAULT when a byte is not RAM (reads: RAM or ROM), with nothing copied. */
+int guest_read(struct vm *, gpa_t, void *data, uint64_t len);
+int guest_write(struct vm *, gpa_t, const void *data, uint64_t len);
+/* Host pieces of guest memory for readv/writev. `to_guest`: the host will write it. Returns the number of pieces, or -EFAULT
+ * / -E2BIG. guest_iov_end sets the bits and tells the engines about the first `done` bytes. */
+int guest_iov_begin(struct vm *, gpa_t, uint64_t len, bool to_guest, struct iovec *, unsigned max);
+void guest_iov_end(struct vm *, gpa_t, uint64_t done, bool to_guest);
+
+/* Page bits by memfd page number. memory_written is what every writer owes: sets DIRTY, and tells the engines (code_changed) if
+ * CODE or TRACED is set. */
+void memory_written(struct vm *, gpa_t, uint64_t len);
+static inline uint8_t page_bits_get(struct memory *m, uint64_t page)
+{
+	return atomic_load_explicit(&m->page_bits[page], memory_order_relaxed);
+}
+static inline void page_bits_set(struct memory *m, uint64_t page, uint8_t bits)
+{
+	if ((page_bits_get(m, page) & bits) != bits)
+		atomic_fetch_or(&m->page_bits[page], bits);
+}
+static inline void page_bits_clear(struct memory *m, uint64_t page, uint8_t bits)
+{
+	atomic_fetch_and(&m->page_bits[page], (uint8_t)~bits);
+}

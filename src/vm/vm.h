@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* The virtual machine: what holds memory, buses, interrupt lines, clock, processors and devices together. */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include "util/bits.h"
+#include "vm/memory.h"
+#include "vm/bus.h"
+#include "vm/irq.h"
+#include "vm/clock.h"
+#include "vm/loop.h"
+#include "vm/device.h"
+
+struct engine;
+struct vcpu;
+struct x86_model;
+
+enum vm_end { /* why a VM stopped for good; the first reason is kept */
+	VM_RUNS = 0,
+	VM_POWERED_OFF,  /* ACPI S5 */
+	VM_DEBUG_EXIT,   /* the guest wrote the debug-exit port: value in vm->end_value */
+	VM_CRASHED,      /* triple fault, or shutdown otherwise */
+	VM_KILLED,       /* the monitor cannot go on: reason in vm->end_reason */
+	VM_STOPPED,      /* the user asked (Ctrl-A x, SIGTERM, stop) */
+};
+
+struct vm_config {
+	const char *name;
+	const char *engine;          /* name, or NULL for the default */
+	uint64_t memory;             /* bytes of RAM */
+	unsigned cpus;
+	const struct x86_model *model;
+	enum clock_mode clock;
+	bool reset_ends;             /* --no-reboot: a reset powers off */
+};
+
+struct vm {
+	struct vm_config config;
+	struct memory memory;
+	struct bus bus;
+	struct irq irq;
+	struct clock clock;
+	struct loop loop;
+	struct device *devices;      /* in order of creation; reset, save, load and listing walk it */
+	const struct engine *engine;
+	void *engine_data;
+	struct vcpu **vcpu;          /* config.cpus of them */
+
+	/* Plays the firmware after each reset (NULL: none): fills memory, and puts the boot processor in front of the first program. vm_reset
+	 * calls it last; the owner calls it himself before vm_start. 0, or -errno after log_error (then the VM is killed). */
+	int (*boot)(struct vm *, void *arg);
+	void *boot_arg;
+
+	pthread_mutex_t lock;        /* guards run state below */
+	pthread_cond_t changed;
+	_Atomic unsigned stop_count; /* vcpu_stop_all nesting */
+	pthread_t stop_owner;        /* while stop_count is not 0: whose safe point it is */
+	unsigned vcpus_outside;      /* vCPUs that are parked or not started */
+	bool taking_turns;           /* one thread runs all vCPUs (or none was started): they are outside together */
+	pthread_t turns;
+	bool started;
+	_Atomic int end;             /* enum vm_end */
+	uint64_t end_value;
+	char end_reason[256];
+	atomic_bool reset_requested;
+};
+
+/* vm.c -- Life cycle; all from the main thread unless said. 0 or -errno, after log_error. */
+int vm_create(struct vm **, const struct vm_config *);
+/* Starts a thread per vCPU (with CLOCK_INSTRUCTIONS one thread for all, taking turns) and the loop thread. */
+int vm_start(struct vm *);
+/* Returns when the VM has ended; every thread is joined. */
+enum vm_end vm_wait(struct vm *);
+void vm_destroy(struct vm *);
+/* Any thread. Ends the VM; the first call wins. */
+void vm_finish(struct vm *, enum vm_end, uint64_t value);
+/* Any thread. Something that a guest or a stream contains makes it impossible to go on. */
+void vm_kill(struct vm *, const char *reason, ...) __attribute__((format(printf, 2, 3)));
+/* Any thread: reset of the whole machine at the next safe point (keyboard controller, port CF9h, triple fault is *not* one). */
+void vm_reset_request(struct vm *);
+/* At a safe point: resets all devices in order, then all processors. */
+void vm_reset(struct vm *);
+/* SHA-less hash of RAM and architectural state (64-bit FNV-1a), to compare runs. At a safe point. */
+uint64_t vm_hash(struct vm *);
