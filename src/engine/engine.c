@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The engines that are linked in, in an order that does not depend on the linker, and the choice among them. */
+#include <string.h>
+#include "engine/engine.h"
+
+static bool before(const struct engine *a, const struct engine *b)
+{
+	return a->preference != b->preference ? a->preference > b->preference : strcmp(a->name, b->name) < 0;
+}
+
+const struct engine *engine_find(const char *name)
+{
+	SET_FOREACH(struct engine, e, engines)
+		if (!strcmp(e->name, name))
+			return e;
+	return NULL;
+}
+
+const struct engine *engine_next(const struct engine *previous)
+{
+	const struct engine *next = NULL;
+
+	SET_FOREACH(struct engine, e, engines)
+		if ((!previous || before(previous, e)) && (!next || before(e, next)))
+			next = e;
+	return next;
+}
+
+const struct engine *engine_default(char *why, size_t size)
+{
+	char refused[256] = "";
+
+	for (const struct engine *e = engine_next(NULL); e && e->preference; e = engine_next(e)) {
+		struct engine_report report = { 0 };
+		size_t used = strlen(refused);
+
+		if (!e->probe(&report) && report.usable) {
+			snprintf(why, size, "%s: %s%s", e->name, report.why, refused);
+			return e;
+		}
+		snprintf(refused + used, sizeof(refused) - used, "; not %s: %s", e->name, report.why);
+	}
+	snprintf(why, size, "no engine can run here%s", refused);
+	return NULL;
+}
