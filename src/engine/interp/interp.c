@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* The interpreter: decoded traces run as chains of tail calls. It runs every mode of the processor, and is the reference for
+ * all other engines. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include "engine/interp/trace.h"
+#include "util/log.h"
+#include "x86/exec.h"
+
+#define SLOT 0
+
+/* Sanitizers keep frames, so that a chain without end would exhaust the stack: then each trace returns to the loop. */
+#ifndef TAIL_CALLS
+#define TAIL_CALLS 1
+#endif
+
+static struct interp *interp_of(struct vcpu *vcpu)
+{
+	return vcpu->engine_data[SLOT];
+}
+
+static inline uint64_t jump_key(const struct x86_core *core)
+{
+	return core->mapping_generation << 32 | core->mode | JUMP_VALID;
+}
+
+static inline struct jump_entry *jump_at(struct interp *in, uint64_t rip)
+{
+	return &in->jump[(rip ^ rip >> JUMP_BITS) & ((1 << JUMP_BITS) - 1)];
+}
+
+/* The trace at RIP, which is exact, through the page tables. May raise the fault of a fetch. */
+static const struct insn *find_trace(struct interp *in, struct x86_core *core)
+{
+	struct trace *t = trace_get(in);
+	uint64_t rip = core->cpu.gpr[X86_GPR_RIP];
+	if (t->linked)
+		*jump_at(in, rip) = (struct jump_entry){ rip, jump_key(core), t };
+	return t->insn;
+}
+
+/* Out of line, and a tail call, so that the hot path needs no frame. */
+static __attribute__((noinline)) void chain_miss(struct x86_core *core, const struct insn *i)
+{
+	const struct insn *next = find_trace(interp_of(vcpu_of(core)), core);
+	return next->exec(core, next);
+}
+
+/* The end of a trace: count, see whether the engine is wanted, find the next trace, go on there. This is the hot path between
+ * traces. */
+void interp_chain(struct x86_core *core, const struct insn *i)
+{
+	core->icount += i->index;
+	if (unlikely(core->icount >= *(volatile uint64_t *)&core->chain_limit) || !TAIL_CALLS)
+		return;
+	uint64_t rip = core->cpu.gpr[X86_GPR_RIP];
+	struct jump_entry *e = jump_at(interp_of(vcpu_of(core)), rip);
+	if (unlikely(e->rip != rip || e->key != jump_key(core) || !e->trace->linked))
+		return chain_miss(core, i);
+	const struct insn *next = e->trace->insn;
+	return next->exec(core, next);
+}
+
+void interp_fall(struct x86_core *core, const struct insn *i)
+{
+	core->cpu.gpr[X86_GPR_RIP] += i->offset;
+	return interp_chain(core, i);
+}
+
+/* Runs one instruction outside the cache: for exact limits, single step and shadows. */
+static void step(struct vcpu *vcpu)
+{
+	struct interp *in = interp_of(vcpu);
+	struct insn i;
+	trace_decode_one(in, &i);
+	in->stat.steps++;
+	vcpu->core.chain_limit = UINT64_MAX;
+	x86_exec_one(&vcpu->core, &i);
+}
+
+static void run_traces(struct vcpu *vcpu)
+{
+	const struct insn *i = find_trace(interp_of(vcpu), &vcpu->core);
+	i->exec(&vcpu->core, i);
+}
+
+static void drop_changed(struct interp *in)
+{
+	pthread_mutex_lock(&in->lock);
+	if (in->changes > ARRAY_SIZE(in->changed))
+		trace_flush(in);
+	else
+		for (unsigned n = 0; n < in->changes; n++)
+			trace_invalidate(in, in->changed[n].gpa, in->changed[n].len);
+	in->changes = 0;
+	in->has_changes = false;
+	pthread_mutex_unlock(&in->lock);
+}
+
+/* Delivers what is due before the next instruction. */
+static void take_events(struct vcpu *vcpu)
+{
+	struct x86_core *core = &vcpu->core;
+	struct x86_cpu *cpu = &core->cpu;
+	if (cpu->pending_debug && x86_deliver_debug(core))
+		return;
+	if (cpu->interrupt_shadow)
+		return;
+	if (cpu->nmi_pending && !cpu->nmi_blocked) {
+		cpu->nmi_pending = 0;
+		x86_deliver_nmi(core);
+	} else if (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) {
+		struct irq *irq = &vcpu->vm->irq;
+		int vector = irq->controller ? irq->controller->acknowledge(irq->controller_device, vcpu) : -1;
+		if (vector >= 0)
+			x86_deliver_interrupt(core, (uint8_t)vector);
+	}
+}
+
+static bool must_step(const struct vcpu *vcpu, const struct run_limit *limit)
+{
+	const struct x86_cpu *cpu = &vcpu->core.cpu;
+	return limit->step || vcpu->core.exclusive || (cpu->rflags & FLAG_TF) || (cpu->dr[7] & 0xff) ||
+	       limit->icount - vcpu->core.icount <= TRACE_MAX ||
+	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
+}
+
+/* One round: events, then instructions until something wants attention. True when run() shall return. */
+static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exit)
+{
+	struct x86_core *core = &vcpu->core;
+	struct x86_cpu *cpu = &core->cpu;
+	struct interp *in = interp_of(vcpu);
+
+	if (in->has_changes)
+		drop_changed(in);
+	if (cpu->activity != X86_RUNNING)
+		return exit->reason = cpu->activity == X86_SHUTDOWN ? VM_EXIT_SHUTDOWN : VM_EXIT_HALT, true;
+	if (vcpu->kicked)
+		return exit->reason = VM_EXIT_KICK, true;
+	if (core->icount >= limit->icount)
+		return exit->reason = VM_EXIT_LIMIT, true;
+	take_events(vcpu);
+	if (cpu->activity != X86_RUNNING)
+		return false;
+
+	if (must_step(vcpu, limit)) {
+		bool shadow = cpu->interrupt_shadow, trap = cpu->rflags & FLAG_TF;
+		step(vcpu);
+		if (shadow)
+			cpu->interrupt_shadow = 0;
+		if (trap)
+			cpu->pending_debug |= DR6_BS;
+		if (limit->step)
+			return exit->reason = VM_EXIT_LIMIT, true;
+		return false;
+	}
+	cpu->interrupt_shadow = 0;
+	core->chain_limit = limit->icount - TRACE_MAX;
+	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes chain_limit; one before it is seen here */
+	if (vcpu->kicked || in->has_changes)
+		return false;
+	run_traces(vcpu);
+	return false;
+}
+
+/* A split lock: the other processors stand still for one instruction. */
+static void run_exclusive(struct vcpu *vcpu)
+{
+	vcpu->core.want_exclusive = false;
+	vcpu_stop_all(vcpu->vm);
+	vcpu->core.exclusive = true;
+	step(vcpu);
+	vcpu->core.exclusive = false;
+	vcpu_resume_all(vcpu->vm);
+}
+
+static int interp_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exit)
+{
+	struct x86_core *core = &vcpu->core;
+	jmp_buf unwind;
+	core->unwind = &unwind;
+	if (setjmp(unwind) == UNWIND_FAULT) {
+		if (core->exclusive) {
+			core->exclusive = false;
+			vcpu_resume_all(vcpu->vm);
+		}
+		x86_deliver_fault(core);
+		if (limit->step) {
+			exit->reason = VM_EXIT_LIMIT;
+			return 0;
+		}
+	}
+	if (core->want_exclusive)
+		run_exclusive(vcpu);
+	while (!round_once(vcpu, limit, exit))
+		;
+	return 0;
+}
+
+static void interp_kick(struct vcpu *vcpu)
+{
+	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
+}
+
+/* Any thread. On the processor's own thread at once (the store that runs must see its effect on the next instruction), else
+ * before its next round. */
+static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct vcpu *vcpu = vm->vcpu[n];
+		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
+		if (!in)
+			continue;
+		if (vcpu == vcpu_current()) {
+			trace_invalidate(in, gpa, len);
+			continue;
+		}
+		pthread_mutex_lock(&in->lock);
+		if (in->changes < ARRAY_SIZE(in->changed))
+			in->changed[in->changes] = (struct changed){ gpa, len };
+		in->changes++;
+		in->has_changes = true;
+		pthread_mutex_unlock(&in->lock);
+		interp_kick(vcpu);
+	}
+}
+
+static int interp_vcpu_init(struct vcpu *vcpu)
+{
+	struct interp *in = calloc(1, sizeof(*in));
+	if (!in)
+		return -ENOMEM;
+	int error = trace_cache_init(in, vcpu);
+	if (error) {
+		free(in);
+		return error;
+	}
+	vcpu->engine_data[SLOT] = in;
+	return 0;
+}
+
+static void interp_vcpu_fini(struct vcpu *vcpu)
+{
+	struct interp *in = interp_of(vcpu);
+	if (!in)
+		return;
+	trace_cache_fini(in);
+	free(in);
+	vcpu->engine_data[SLOT] = NULL;
+}
+
+/* The state lives in core.cpu all the time, but for the arithmetic flags. */
+static int interp_load_state(struct vcpu *vcpu, unsigned groups)
+{
+	struct x86_core *core = &vcpu->core;
+	if (groups & ~(unsigned)X86_XSAVE)
+		x86_core_loaded(core);
+	return 0;
+}
+
+static int interp_store_state(struct vcpu *vcpu, unsigned groups)
+{
+	struct x86_core *core = &vcpu->core;
+	if (groups & X86_FLAGS)
+		core->cpu.rflags = x86_flags_get(core);
+	return 0;
+}
+
+static bool interp_can_run(const struct vcpu *vcpu)
+{
+	return true;
+}
+
+static int interp_probe(struct engine_report *report)
+{
+	report->usable = true;
+	report->capabilities = ENGINE_COUNTS | ENGINE_STEPS | ENGINE_SMP;
+	report->mips = 200;
+	snprintf(report->why, sizeof(report->why), "runs everywhere; the reference for all other engines");
+	return 0;
+}
+
+static void interp_stats(struct vm *vm, FILE *out)
+{
+	struct interp sum = { 0 };
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct interp *in = interp_of(vm->vcpu[n]);
+		sum.stat.decoded += in->stat.decoded;
+		sum.stat.traces += in->stat.traces;
+		sum.stat.lookups += in->stat.lookups;
+		sum.stat.hash_hits += in->stat.hash_hits;
+		sum.stat.flushes += in->stat.flushes;
+		sum.stat.invalidated += in->stat.invalidated;
+		sum.stat.steps += in->stat.steps;
+		sum.used += in->used;
+	}
+	fprintf(out, "interp.decoded %lu\n", sum.stat.decoded);
+	fprintf(out, "interp.traces %lu\n", sum.stat.traces);
+	fprintf(out, "interp.lookups %lu\n", sum.stat.lookups);
+	fprintf(out, "interp.lookup_hits %lu\n", sum.stat.hash_hits);
+	fprintf(out, "interp.cache_flushes %lu\n", sum.stat.flushes);
+	fprintf(out, "interp.cache_bytes %zu\n", sum.used);
+	fprintf(out, "interp.invalidated %lu\n", sum.stat.invalidated);
+	fprintf(out, "interp.single_steps %lu\n", sum.stat.steps);
+}
+
+const struct engine interp_engine = {
+	.name = "interp",
+	.summary = "interpretation: decoded traces run as chains of C functions",
+	.slot = SLOT,
+	.preference = 10,
+	.probe = interp_probe,
+	.vcpu_init = interp_vcpu_init,
+	.vcpu_fini = interp_vcpu_fini,
+	.can_run = interp_can_run,
+	.run = interp_run,
+	.kick = interp_kick,
+	.kick_suffices = true,
+	.load_state = interp_load_state,
+	.store_state = interp_store_state,
+	.code_changed = interp_code_changed,
+	.stats = interp_stats,
+};
+ENGINE(interp_engine);

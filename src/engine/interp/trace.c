@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT */
+/* The decode cache: building, finding and dropping traces. See trace.h for the idea. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "engine/interp/trace.h"
+#include "util/log.h"
+#include "x86/exec.h"
+
+#define ARENA_SIZE (24 * MiB)
+
+static unsigned hash_of(gpa_t gpa, uint32_t mode)
+{
+	uint64_t h = (gpa ^ ((uint64_t)mode << 40)) * 0x9e3779b97f4a7c15ULL;
+	return (unsigned)(h >> (64 - HASH_BITS));
+}
+
+static struct code_page **page_slot(struct interp *in, gpa_t page)
+{
+	struct code_page **at = &in->pages[(page >> X86_PAGE_SHIFT) & ((1 << PAGE_HASH_BITS) - 1)];
+	while (*at && (*at)->page != page)
+		at = &(*at)->next;
+	return at;
+}
+
+int trace_cache_init(struct interp *in, struct vcpu *vcpu)
+{
+	in->vcpu = vcpu;
+	in->size = ARENA_SIZE;
+	in->arena = mmap(NULL, in->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (in->arena == MAP_FAILED)
+		return -ENOMEM;
+	pthread_mutex_init(&in->lock, NULL);
+	return 0;
+}
+
+void trace_cache_fini(struct interp *in)
+{
+	munmap(in->arena, in->size);
+	pthread_mutex_destroy(&in->lock);
+}
+
+static void *arena_take(struct interp *in, size_t size)
+{
+	size = align_up(size, 16);
+	if (in->used + size > in->size)
+		return NULL;
+	void *p = in->arena + in->used;
+	in->used += size;
+	return p;
+}
+
+/* Forgets everything. Only where no trace runs: the memory is used again at once. PAGE_CODE bits stay, which costs
+ * a slow first write to the page. */
+void trace_flush(struct interp *in)
+{
+	memset(in->jump, 0, sizeof(in->jump));
+	memset(in->hash, 0, sizeof(in->hash));
+	memset(in->pages, 0, sizeof(in->pages));
+	in->used = 0;
+	in->stat.flushes++;
+	trace(code, "decode cache of vcpu %u flushed", in->vcpu->index);
+}
+
+/* Write entries of a TLB that was filled before the page held code would bypass the tracing. With several processors they all stand
+ * still while the bit is set. */
+static void page_becomes_code(struct interp *in, gpa_t page)
+{
+	struct vm *vm = in->vcpu->vm;
+	const struct memory_region *r = memory_find(vm, page);
+	if (!r)
+		return;
+	uint64_t number = (r->offset + (page - r->start)) >> X86_PAGE_SHIFT;
+	if (page_bits_get(&vm->memory, number) & PAGE_CODE)
+		return;
+	if (vm->config.cpus > 1)
+		vcpu_stop_all(vm);
+	page_bits_set(&vm->memory, number, PAGE_CODE);
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		x86_tlb_flush_writes(&vm->vcpu[n]->core);
+	if (vm->config.cpus > 1)
+		vcpu_resume_all(vm);
+	trace(code, "page %#lx holds code", page);
+}
+
+/* The bookkeeping of a page; NULL when the arena is full. */
+static struct code_page *page_get(struct interp *in, gpa_t page)
+{
+	struct code_page **slot = page_slot(in, page), *p = *slot;
+	if (!p) {
+		p = arena_take(in, sizeof(*p));
+		if (!p)
+			return NULL;
+		*p = (struct code_page){ .page = page };
+		*slot = p;
+	}
+	return p;
+}
+
+static uint64_t lines_of(uint64_t first, uint64_t last)
+{
+	first >>= 6, last >>= 6;
+	return (~0ULL << first) & (~0ULL >> (63 - last));
+}
+
+/* Bytes at RIP that continue behind the page end: up to 15, from both pages. Returns how many there are. */
+static unsigned fetch_across(struct interp *in, uint64_t rip, const struct fetch_entry *entry, uint8_t *bytes, gpa_t *second)
+{
+	struct x86_core *core = &in->vcpu->core;
+	unsigned offset = rip & (X86_PAGE_SIZE - 1), n = MIN(15, (unsigned)X86_PAGE_SIZE - offset);
+	if (entry->host)
+		memcpy(bytes, entry->host + offset, n);
+	else
+		memset(bytes, 0xff, n);
+	*second = ~0ULL;
+	if (n == 15)
+		return n;
+	/* Only an instruction that needs the next page may fault there. */
+	struct insn probe = { .offset = 0 };
+	if (x86_decode(&probe, bytes, n, core->mode, core->model))
+		return n;
+	uint64_t next = (rip | (X86_PAGE_SIZE - 1)) + 1;
+	if ((core->mode & MODE_CODE) != MODE_CODE64)
+		next = (uint32_t)next;
+	const struct fetch_entry *more = x86_fetch_page(core, next);
+	*second = more->page;
+	if (more->host)
+		memcpy(bytes + n, more->host, 15 - n);
+	else
+		memset(bytes + n, 0xff, 15 - n);
+	return 15;
+}
+
+/* Where the next instruction byte is: RIP, with the base of CS outside 64-bit code. #GP beyond the limit. */
+static uint64_t linear_rip(struct x86_core *core)
+{
+	uint64_t rip = core->cpu.gpr[X86_GPR_RIP];
+	if ((core->mode & MODE_CODE) == MODE_CODE64)
+		return rip;
+	if (rip > core->cpu.seg[SEG_CS].limit)
+		x86_raise_error(core, NULL, VECTOR_GP, 0);
+	return (uint32_t)(rip + core->cpu.seg[SEG_CS].base);
+}
+
+void trace_decode_one(struct interp *in, struct insn *i)
+{
+	struct x86_core *core = &in->vcpu->core;
+	uint64_t at = linear_rip(core);
+	const struct fetch_entry *entry = x86_fetch_page(core, at);
+	uint8_t bytes[16];
+	gpa_t second;
+	unsigned n = fetch_across(in, at, entry, bytes, &second);
+	i->offset = 0;
+	i->index = 0;
+	x86_decode(i, bytes, n, core->mode, core->model);
+}
+
+static void link_trace(struct interp *in, struct trace *t, struct code_page *page, struct code_page *second)
+{
+	unsigned first = t->gpa & (X86_PAGE_SIZE - 1);
+	struct trace **slot = &in->hash[hash_of(t->gpa, t->mode)];
+	t->same_hash = *slot;
+	*slot = t;
+	t->same_page = page->first;
+	page->first = t;
+	page->lines |= lines_of(first, MIN(first + t->bytes, X86_PAGE_SIZE) - 1);
+	if (second) {
+		t->same_second = second->seconds;
+		second->seconds = t;
+		second->lines |= lines_of(0, first + t->bytes - X86_PAGE_SIZE - 1);
+	}
+}
+
+/* Decodes from RIP on. The result is not linked when its page cannot be watched for writes (no RAM or ROM): it then runs once. */
+static struct trace *build(struct interp *in, uint64_t at, const struct fetch_entry *entry)
+{
+	struct x86_core *core = &in->vcpu->core;
+	unsigned offset = at & (X86_PAGE_SIZE - 1), bytes = 0, count = 0;
+	gpa_t second = ~0ULL, page = entry->page;
+	uint32_t mode = core->mode;
+	bool ram = entry->host != NULL;
+
+	/* The bit first, then the bytes: a write in between is seen. */
+	if (ram)
+		page_becomes_code(in, page);
+	entry = x86_fetch_page(core, at);
+	if (entry->page != page || core->mode != mode)
+		return build(in, at, entry);
+	const uint8_t *host = entry->host;
+
+	if (in->used + sizeof(struct trace) + (TRACE_MAX + 1) * sizeof(struct insn) + 3 * sizeof(struct code_page) > in->size)
+		trace_flush(in);
+	struct trace *t = (struct trace *)(in->arena + in->used);
+	memset(t, 0, sizeof(*t));
+	t->gpa = page + offset;
+	t->mode = mode & ~(uint32_t)MODE_USER;
+
+	bool ends = false;
+	/* Outside 64-bit code a trace stops at the limit of CS: the next one raises. */
+	uint64_t room = (mode & MODE_CODE) == MODE_CODE64 ? X86_PAGE_SIZE
+							   : (uint64_t)core->cpu.seg[SEG_CS].limit - core->cpu.gpr[X86_GPR_RIP] + 1;
+	while (ram && count < TRACE_MAX && !ends && offset + bytes < X86_PAGE_SIZE && bytes < room) {
+		struct insn *i = &t->insn[count];
+		i->offset = (uint16_t)bytes;
+		i->index = (uint8_t)count;
+		unsigned n = x86_decode(i, host + offset + bytes, (unsigned)X86_PAGE_SIZE - offset - bytes, mode, core->model);
+		if (!n || bytes + n > room)
+			break;
+		bytes += n;
+		count++;
+		const struct x86_op_info *op = &x86_ops[i->op];
+		ends = op->klass == CLASS_CONTROL || op->translate == XLATE_END || i->op == X86_OP_INVALID;
+	}
+	if (!count) { /* the first instruction crosses into the next page, or the limit, or there is no memory */
+		struct insn *i = &t->insn[0];
+		uint8_t buffer[16];
+		unsigned n = fetch_across(in, at, entry, buffer, &second);
+		i->offset = 0;
+		i->index = 0;
+		bytes = x86_decode(i, buffer, n, mode, core->model);
+		if (bytes > room)
+			x86_raise_error(core, NULL, VECTOR_GP, 0);
+		count = 1;
+		t->crosses = offset + bytes > X86_PAGE_SIZE;
+		t->second = second;
+	}
+	struct insn *end = &t->insn[count];
+	memset(end, 0, sizeof(*end));
+	end->exec = x86_ops[t->insn[count - 1].op].klass == CLASS_CONTROL ? interp_chain : interp_fall;
+	end->offset = (uint16_t)bytes;
+	end->index = (uint8_t)count;
+	t->count = (uint8_t)count;
+	t->bytes = (uint16_t)bytes;
+	in->stat.decoded += count;
+	in->stat.traces++;
+	if (!ram || (t->crosses && !memory_find(in->vcpu->vm, second)))
+		return t; /* in the arena's free room: good until the next one is built */
+	in->used += align_up(sizeof(*t) + (count + 1) * sizeof(struct insn), 16);
+	struct code_page *second_page = NULL;
+	if (t->crosses) {
+		page_becomes_code(in, second);
+		second_page = page_get(in, second);
+	}
+	link_trace(in, t, page_get(in, page), second_page);
+	t->linked = true;
+	return t;
+}
+
+struct trace *trace_get(struct interp *in)
+{
+	struct x86_core *core = &in->vcpu->core;
+	uint64_t at = linear_rip(core);
+	const struct fetch_entry *entry = x86_fetch_page(core, at);
+	gpa_t gpa = entry->page + (at & (X86_PAGE_SIZE - 1));
+	uint32_t mode = core->mode & ~(uint32_t)MODE_USER;
+	in->stat.lookups++;
+	for (struct trace *t = in->hash[hash_of(gpa, mode)]; t; t = t->same_hash) {
+		if (t->gpa != gpa || t->mode != mode)
+			continue;
+		if (t->crosses) {
+			uint64_t next = (at | (X86_PAGE_SIZE - 1)) + 1;
+			if ((mode & MODE_CODE) != MODE_CODE64)
+				next = (uint32_t)next;
+			if (x86_fetch_page(core, next)->page != t->second)
+				continue;
+		}
+		/* A trace that was decoded under a larger limit of CS is not this one. */
+		if ((mode & MODE_CODE) != MODE_CODE64 && core->cpu.gpr[X86_GPR_RIP] + t->bytes - 1 > core->cpu.seg[SEG_CS].limit)
+			continue;
+		in->stat.hash_hits++;
+		return t;
+	}
+	return build(in, at, entry);
+}
+
+static void dead(struct x86_core *core, const struct insn *i)
+{
+	/* Its trace was dropped while, or before, it ran: RIP becomes exact, the engine looks again. */
+	core->cpu.gpr[X86_GPR_RIP] += i->offset;
+	core->icount += i->index;
+}
+
+static void dead_end(struct x86_core *core, const struct insn *i)
+{
+	core->icount += i->index; /* behind a branch, RIP is set */
+}
+
+static void kill_trace(struct interp *in, struct trace *t)
+{
+	struct trace **at = &in->hash[hash_of(t->gpa, t->mode)];
+	while (*at && *at != t)
+		at = &(*at)->same_hash;
+	if (*at)
+		*at = t->same_hash;
+	for (unsigned n = 0; n < t->count; n++)
+		t->insn[n].exec = dead;
+	if (t->insn[t->count].exec == interp_chain)
+		t->insn[t->count].exec = dead_end;
+	else
+		t->insn[t->count].exec = dead;
+	t->linked = false;
+	in->stat.invalidated++;
+}
+
+static void remove_from(struct trace **list, struct trace *t, bool second)
+{
+	while (*list && *list != t)
+		list = second ? &(*list)->same_second : &(*list)->same_page;
+	if (*list)
+		*list = second ? t->same_second : t->same_page;
+}
+
+static void invalidate_in_page(struct interp *in, struct code_page *p, uint64_t first, uint64_t last)
+{
+	if (!(p->lines & lines_of(first, last)))
+		return;
+	struct trace **at = &p->first, *t;
+	uint64_t lines = 0;
+	while ((t = *at)) {
+		uint64_t start = t->gpa & (X86_PAGE_SIZE - 1), end = MIN(start + t->bytes, X86_PAGE_SIZE) - 1;
+		if (start <= last && end >= first) {
+			*at = t->same_page;
+			if (t->crosses)
+				remove_from(&(*page_slot(in, t->second))->seconds, t, true);
+			kill_trace(in, t);
+		} else {
+			lines |= lines_of(start, end);
+			at = &t->same_page;
+		}
+	}
+	at = &p->seconds;
+	while ((t = *at)) {
+		uint64_t end = (t->gpa & (X86_PAGE_SIZE - 1)) + t->bytes - X86_PAGE_SIZE - 1;
+		if (end >= first) {
+			*at = t->same_second;
+			remove_from(&(*page_slot(in, align_down(t->gpa, X86_PAGE_SIZE)))->first, t, false);
+			kill_trace(in, t);
+		} else {
+			lines |= lines_of(0, end);
+			at = &t->same_second;
+		}
+	}
+	p->lines = lines;
+	trace(code, "page %#lx: bytes %#lx to %#lx changed", p->page, first, last);
+}
+
+void trace_invalidate(struct interp *in, gpa_t gpa, uint64_t len)
+{
+	struct vm *vm = in->vcpu->vm;
+	while (len) {
+		gpa_t page = align_down(gpa, X86_PAGE_SIZE);
+		uint64_t first = gpa - page, n = MIN(len, X86_PAGE_SIZE - first);
+		struct code_page *p = *page_slot(in, page);
+		if (p)
+			invalidate_in_page(in, p, first, first + n - 1);
+		/* A page without code is written at full speed again. Other processors may have decoded from it too. */
+		if ((!p || !p->lines) && vm->config.cpus == 1) {
+			const struct memory_region *r = memory_find(vm, page);
+			if (r)
+				page_bits_clear(&vm->memory, (r->offset + (page - r->start)) >> X86_PAGE_SHIFT, PAGE_CODE);
+		}
+		gpa += n;
+		len -= n;
+	}
+}
