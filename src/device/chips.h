@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* The PC's chips as a board sees them: the classes, what each reads from its struct device_place, and the inputs they take.
+ *
+ * Unless said, place->base is the first port, place->irq the GSI of the interrupt output, and place->config may be NULL. */
+#pragma once
+#include "vm/vm.h"
+
+struct chardev;
+
+/* ns16550.c -- base: 8 ports (3F8h, 2F8h, 3E8h, 2E8h); irq; config: the backend. Events: enum chardev_event. */
+struct ns16550_config {
+	struct chardev *chardev; /* NULL: not connected, what is sent is lost */
+};
+extern const struct device_class ns16550_class;
+
+/* i8259.c -- both chips, at 20h, A0h and 4D0h. Inputs 0 to 15 (2 is the cascade): irq_connect(vm, gsi, pic, i8259_set, pin).
+ * Becomes the VM's interrupt controller unless a LAPIC is or comes there. */
+extern const struct device_class i8259_class;
+void i8259_set(struct device *, unsigned pin, bool level);
+
+/* i8254.c -- base 40h and, fixed, port 61h; irq: counter 0's output (0). */
+extern const struct device_class i8254_class;
+
+/* mc146818.c -- base 70h; irq 8. Sizes in CMOS come from vm->config.memory. */
+extern const struct device_class mc146818_class;
+
+/* i8042.c, ps2.c -- ports 60h and 64h; irq: keyboard (1). */
+struct i8042_config {
+	int mouse_irq; /* 12; without a config it is 12 */
+};
+enum i8042_event {
+	I8042_KEY = 0,   /* data: one or more whole scan codes of set 2, make or break (E0h and F0h prefixes included) */
+	I8042_MOUSE = 1, /* data: struct i8042_mouse */
+};
+struct i8042_mouse {
+	int32_t dx, dy, wheel; /* moved by; dy counts up, wheel counts towards the user */
+	uint32_t buttons;      /* held now: bit 0 left, 1 right, 2 middle */
+};
+extern const struct device_class i8042_class;
+
+/* port92.c -- base 92h: fast A20 and reset. cf9.c -- base CF9h (one port): the reset control register. */
+extern const struct device_class port92_class;
+extern const struct device_class cf9_class;
+
+/* lapic.c -- base FEE00000h; the local APICs of all vCPUs, and the VM's interrupt controller. */
+struct lapic_config {
+	bool virtual_wire; /* after reset the boot processor's LINT0 is ExtINT, as firmware leaves it (MP specification 3.6.2.2) */
+};
+extern const struct device_class lapic_class;
+
+/* ioapic.c -- base FEC00000h. Inputs: irq_connect(vm, gsi, ioapic, ioapic_set, pin); GSI 0 goes to pin 2 on a PC. */
+#define IOAPIC_PINS 24
+struct ioapic_config {
+	uint8_t id; /* APIC ID after reset */
+};
+extern const struct device_class ioapic_class;
+void ioapic_set(struct device *, unsigned pin, bool level);
+
+/* acpi_pm.c -- base: ACPI_PM_SIZE ports (ACPI_PM_BASE), and the SMI command port; irq: the SCI (9). */
+#define ACPI_PM_BASE 0x600
+#define ACPI_PM_SIZE 0x10
+#define ACPI_PM1_EVENT 0x00   /* offset of PM1a_EVT_BLK, PM1_EVT_LEN 4 */
+#define ACPI_PM1_CONTROL 0x04 /* of PM1a_CNT_BLK, PM1_CNT_LEN 2 */
+#define ACPI_PM_TIMER 0x08    /* of PM_TMR_BLK, PM_TMR_LEN 4 */
+#define ACPI_GPE0 0x0c        /* of GPE0_BLK, GPE0_BLK_LEN 4: two bytes of status, two of enable */
+#define ACPI_GPE0_LENGTH 4
+#define ACPI_SCI_IRQ 9        /* level, active high */
+#define ACPI_SMI_COMMAND 0xb2
+#define ACPI_ENABLE_VALUE 0xa1
+#define ACPI_DISABLE_VALUE 0xa0
+#define ACPI_S5_TYPE 5        /* SLP_TYPa in \_S5 */
+struct acpi_pm_config {
+	bool timer_24bit; /* the PM timer counts 24 bits; else 32, with TMR_VAL_EXT in the FADT */
+};
+enum acpi_pm_event { ACPI_POWER_BUTTON = 0 };
+extern const struct device_class acpi_pm_class;
+
+/* debug_exit.c -- base: four ports (F4h or 501h): a write of v ends the VM with VM_DEBUG_EXIT, value (v << 1) | 1. */
+extern const struct device_class debug_exit_class;
+
+/* debugcon.c -- base: one port (E9h): what is written goes to the backend, a read gives E9h. */
+struct debugcon_config {
+	struct chardev *chardev;
+};
+extern const struct device_class debugcon_class;
