@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Loaders: put a guest's first program into memory and the boot processor in front of it. Chosen by content. */
+#pragma once
+#include "util/set.h"
+#include "vm/vcpu.h"
+
+struct boot_image {
+	const char *path;
+	const uint8_t *data; /* mapped or read whole */
+	size_t size;
+};
+
+struct boot_request {
+	struct boot_image kernel, initrd; /* initrd.data NULL: none */
+	const char *append;               /* command line, never NULL */
+	gpa_t rsdp;                       /* of the ACPI tables that the board wrote; 0: none */
+};
+
+struct loader {
+	const char *name, *summary;
+	/* Does the content look like mine? Reads only image->data[0..size). */
+	bool (*probe)(const struct boot_image *);
+	/* Loads it; 0 or -errno after an error that says what is wrong. Every length and offset in the file is hostile. Called after each machine reset
+	 * too. */
+	int (*load)(struct vm *, const struct boot_request *);
+};
+SET_DECLARE(struct loader, loaders);
+#define LOADER(object) SET_ADD(struct loader, loaders, object)
+
+/* boot.c -- Finds the loader by content and loads; when none fits, says what the file is as far as it can tell. */
+int boot_load(struct vm *, const struct boot_request *);
+int boot_image_read(struct boot_image *, const char *path);
+void boot_image_free(struct boot_image *);
