@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* The PC: an ISA machine with the chips of a PC/AT, local APICs and an IOAPIC, and ACPI power management; no PCI yet.
+ *
+ * Lines: GSI 0 to 15 are the ISA interrupts and go to the 8259 pair and to the IOAPIC alike (whoever the system programs gets
+ * them); 0, the timer, arrives at IOAPIC pin 2, since 2 is the 8259's cascade. GSI 16 to 23 reach the IOAPIC only. */
+#include <errno.h>
+#include "backend/chardev.h"
+#include "board/board.h"
+#include "board/firmware.h"
+#include "device/chips.h"
+
+enum { ISA_LINES = 16, TIMER_GSI = 0, CASCADE = 2, TIMER_PIN = 2, LARGEST_IOAPIC_ID = 14 };
+
+static const struct lapic_config lapic_config = { .virtual_wire = true };
+static const struct i8042_config i8042_config = { .mouse_irq = 12 };
+
+/* In the order in which they are created and reset. The interrupt chips come first: others drive them. */
+static const struct device_place fixed[] = {
+	{ .class = &i8259_class, .name = "pic", .base = 0x20, .irq = -1 },
+	{ .class = &lapic_class, .name = "lapic", .base = PC_LAPIC, .irq = -1, .config = &lapic_config },
+	{ .class = &i8254_class, .name = "pit", .base = 0x40, .irq = 0 },
+	{ .class = &mc146818_class, .name = "rtc", .base = 0x70, .irq = 8 },
+	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1, .config = &i8042_config },
+	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
+	{ .class = &cf9_class, .name = "cf9", .base = PC_RESET_PORT, .irq = -1 },
+	{ .class = &acpi_pm_class, .name = "acpi-pm", .base = ACPI_PM_BASE, .irq = ACPI_SCI_IRQ },
+};
+
+static const struct device_place uarts[] = { /* there when connected; the first always */
+	{ .class = &ns16550_class, .name = "uart0", .base = 0x3f8, .irq = 4 },
+	{ .class = &ns16550_class, .name = "uart1", .base = 0x2f8, .irq = 3 },
+	{ .class = &ns16550_class, .name = "uart2", .base = 0x3e8, .irq = 4 },
+	{ .class = &ns16550_class, .name = "uart3", .base = 0x2e8, .irq = 3 },
+};
+static const struct device_place ioapic = { .class = &ioapic_class, .name = "ioapic", .base = PC_IOAPIC, .irq = -1 };
+static const struct device_place debug_exit = { .class = &debug_exit_class, .name = "debug-exit", .irq = -1 };
+static const struct device_place debugcon = { .class = &debugcon_class, .name = "debugcon", .base = PC_DEBUGCON_PORT, .irq = -1 };
+
+/* The board itself: a device without registers. It holds the places that the command line has a word in, which must last as
+ * long as the chips that are put there. */
+struct pc {
+	struct device device;
+	struct ns16550_config uart_config[ARRAY_SIZE(uarts)];
+	struct debugcon_config debugcon_config;
+	struct ioapic_config ioapic_config;
+	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon;
+	struct firmware_facts facts;
+};
+
+static int pc_init(struct device *d)
+{
+	return 0;
+}
+
+static void pc_reset(struct device *d, enum reset_kind kind)
+{
+}
+
+static const struct device_class pc_class = {
+	.name = "pc",
+	.summary = "the mainboard: says where the chips are",
+	.size = sizeof(struct pc),
+	.init = pc_init,
+	.reset = pc_reset,
+};
+DEVICE_CLASS(pc_class);
+static const struct device_place pc_place = { .class = &pc_class, .name = "pc", .irq = -1 };
+
+static void connect_lines(struct vm *vm, struct device *pic, struct device *io)
+{
+	for (unsigned gsi = 0; gsi < ISA_LINES; gsi++) {
+		if (gsi == CASCADE)
+			continue;
+		irq_connect(vm, gsi, pic, i8259_set, gsi);
+		irq_connect(vm, gsi, io, ioapic_set, gsi == TIMER_GSI ? TIMER_PIN : gsi);
+	}
+	for (unsigned gsi = ISA_LINES; gsi < IOAPIC_PINS; gsi++)
+		irq_connect(vm, gsi, io, ioapic_set, gsi);
+}
+
+static int create(struct vm *vm, const struct device_place *place)
+{
+	return device_create(vm, place) ? 0 : -EINVAL;
+}
+
+static int create_with(struct vm *vm, struct device_place *place, const struct device_place *model, const void *config)
+{
+	*place = *model;
+	place->config = config;
+	return create(vm, place);
+}
+
+static int create_uarts(struct vm *vm, struct pc *pc, const struct board_options *options)
+{
+	int error = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(uarts) && !error; i++) {
+		if (i && !options->serial[i])
+			continue;
+		pc->uart_config[i].chardev = options->serial[i];
+		error = create_with(vm, &pc->uart[i], &uarts[i], &pc->uart_config[i]);
+		pc->facts.uart[pc->facts.uarts].port = (uint16_t)uarts[i].base;
+		pc->facts.uart[pc->facts.uarts++].irq = (uint8_t)uarts[i].irq;
+	}
+	return error;
+}
+
+static int build(struct vm *vm, const struct board_options *options)
+{
+	struct pc *pc = (struct pc *)device_create(vm, &pc_place);
+	if (!pc)
+		return -ENOMEM;
+	/* Its own APIC ID where the register's four bits suffice: systems from before the xAPIC had one space for all. */
+	pc->ioapic_config.id = vm->config.cpus <= LARGEST_IOAPIC_ID ? (uint8_t)vm->config.cpus : 0;
+	pc->facts.ioapic_id = pc->ioapic_config.id;
+	int error = create_with(vm, &pc->ioapic, &ioapic, &pc->ioapic_config);
+	for (unsigned i = 0; i < ARRAY_SIZE(fixed) && !error; i++)
+		error = create(vm, &fixed[i]);
+	if (error)
+		return error;
+	connect_lines(vm, device_find(vm, "pic"), device_find(vm, "ioapic"));
+	error = create_uarts(vm, pc, options);
+	if (!error && options->debug_exit_port >= 0) {
+		pc->debug_exit = debug_exit;
+		pc->debug_exit.base = (uint64_t)options->debug_exit_port;
+		error = create(vm, &pc->debug_exit);
+	}
+	if (!error && options->debugcon) {
+		pc->debugcon_config.chardev = options->debugcon;
+		error = create_with(vm, &pc->debugcon, &debugcon, &pc->debugcon_config);
+	}
+	return error;
+}
+
+static int firmware(struct vm *vm, gpa_t *rsdp)
+{
+	struct pc *pc = (struct pc *)device_find(vm, pc_place.name);
+	return firmware_install(vm, &pc->facts, rsdp);
+}
+
+const struct board board_pc = { .name = "pc", .summary = "an ISA PC with APICs and ACPI", .build = build, .firmware = firmware };
