@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+# Builds doppel and its tests. Source files are found by folder: adding one edits no list.
+#   make            build/doppel            make SAN=1      with ASan and UBSan, in build-san/
+#   make tests      the unit tests          make bench      the table against native and the peers
+#   make fuzz       fuzz targets, a while   make soak       what is too long for ./check
+#   make clean
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD ?= $(if $(SAN),build-san,build)
+WARN := -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Werror
+ifneq (,$(findstring clang,$(CC)))
+WARN := $(filter-out -Wshadow=local,$(WARN))
+endif
+OPT ?= -O2 -g
+CFLAGS := -std=gnu17 $(OPT) $(WARN) -D_GNU_SOURCE -Isrc -fno-strict-aliasing -fno-omit-frame-pointer -mno-red-zone -pthread
+LDFLAGS := -pthread
+LDLIBS := -lZydis -lm
+# The interpreter's hot functions: tail calls from one to the next, no frame.
+HOT := -fomit-frame-pointer -fno-stack-protector -fcf-protection=none
+ifdef SAN
+CFLAGS += -DTAIL_CALLS=0 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-sanitize=alignment
+LDFLAGS += -fsanitize=address,undefined
+HOT :=
+endif
+
+SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c src/*/*.S src/*/*/*.S)
+OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
+LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
+# What several tests share is linked into each.
+HELP := $(addprefix tests/unit/,flat.c hostrun.c hosttwin.c integer_cases.c integer_rows.c)
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(HELP),$(wildcard tests/unit/*.c)))
+
+.PHONY: all tests bench fuzz soak clean
+all: $(BUILD)/doppel
+tests: $(BUILD)/doppel $(UNIT)
+
+$(BUILD)/doppel: $(OBJ)
+	@echo "  link   $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/tests/%: tests/unit/%.c $(HELP) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  test   $@"
+	@$(CC) $(CFLAGS) -Itests/unit -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(HELP) $(LIB) $(LDLIBS)
+
+# By tests/fuzz/run, with clang.
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  fuzz   $@"
+	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+
+$(BUILD)/obj/x86/exec%.c.o $(BUILD)/obj/engine/interp/%.c.o: EXTRA := $(HOT)
+$(BUILD)/obj/%.o: src/%
+	@mkdir -p $(@D)
+	@echo "  cc     $<"
+	@$(CC) $(CFLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
+
+bench: all
+	@bench/run
+fuzz:
+	@tests/fuzz/run
+soak: all tests
+	@tests/soak/run
+clean:
+	rm -rf build build-san build-fuzz
+
+-include $(OBJ:.o=.d) $(UNIT:=.d)

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/* doppel run: makes a virtual machine from the command line, runs it to its end, and says how it ended. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "backend/chardev.h"
+#include "board/board.h"
+#include "boot/boot.h"
+#include "cmd/cmd.h"
+#include "engine/engine.h"
+#include "util/log.h"
+#include "vm/stats.h"
+#include "x86/cpuid.h"
+
+#define MEMORY_DEFAULT (512 * MiB)
+#define MEMORY_LEAST (1 * MiB)
+#define MEMORY_MOST (1024 * GiB)
+#define CPUS_MOST 255
+#define PORT_NONE UINT64_MAX
+#define DEFAULT_MODEL "v2"
+
+struct run_options {
+	const char *engine, *cpu, *kernel, *initrd, *append, *debugcon, *name, *trace;
+	uint64_t memory, cpus, debug_exit;
+	struct option_list serial;
+	int clock; /* enum clock_mode: the words of --clock come in its order */
+	bool stats, no_reboot, verbose;
+};
+
+#define AT(member) offsetof(struct run_options, member)
+static const struct option_row options[] = {
+	{ "engine", "NAME", "how the processor is run; \"doppel engines\" lists them\n(default: the best one that this host can run)",
+	  OPTION_STRING, AT(engine), 0, 0 },
+	{ "memory", "SIZE", "RAM of the machine, as 512M or 2G (default: 512M)", OPTION_SIZE, AT(memory), MEMORY_LEAST, MEMORY_MOST },
+	{ "cpus", "N", "number of processors (default: 1)", OPTION_NUMBER, AT(cpus), 1, CPUS_MOST },
+	{ "cpu", "MODEL", "processor model (default: " DEFAULT_MODEL "); \"help\" lists them", OPTION_STRING, AT(cpu), 0, 0 },
+	{ "kernel", "FILE", "what to boot: a Linux bzImage, or an ELF file with a\nMultiboot header or a PVH entry", OPTION_STRING, AT(kernel), 0, 0 },
+	{ "initrd", "FILE", "the initial RAM disk, or the module, for the kernel", OPTION_STRING, AT(initrd), 0, 0 },
+	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
+	{ "serial", "BACKEND", "where COM1 leads to; given again, COM2 to COM4:\nstdio, pty, file:PATH or none (default: stdio for COM1)",
+	  OPTION_LIST, AT(serial), 0, 4 },
+	{ "debugcon", "BACKEND", "where port E9h leads to: as --serial (default: not there)", OPTION_STRING, AT(debugcon), 0, 0 },
+	{ "debug-exit", "PORT", "a guest that writes v to this port ends the machine, with\nexit status 2v + 1 (default: not there)",
+	  OPTION_NUMBER, AT(debug_exit), 0, 0xfffc },
+	{ "clock", "host|instructions", "what the guest's time follows: the host's, or the count of\ninstructions (two runs are then the same)",
+	  OPTION_CHOICE, AT(clock), 0, 0 },
+	{ "name", "NAME", "what to call the machine", OPTION_STRING, AT(name), 0, 0 },
+	{ "no-reboot", NULL, "a reset of the machine ends it", OPTION_FLAG, AT(no_reboot), 0, 0 },
+	{ "stats", NULL, "print counters to stderr at the end", OPTION_FLAG, AT(stats), 0, 0 },
+	{ "trace", "LIST", "print events to stderr: \"exit,irq\", or \"all\"", OPTION_STRING, AT(trace), 0, 0 },
+	{ "verbose", NULL, "say what was chosen", OPTION_FLAG, AT(verbose), 0, 0 },
+	{ .type = OPTION_END },
+};
+#undef AT
+
+static int run(int argc, char **argv);
+static const struct command run_command = {
+	.name = "run",
+	.summary = "Runs a virtual machine",
+	.usage = "--kernel FILE [OPTION]...",
+	.options = options,
+	.notes = "On a terminal, Ctrl-A is the escape key: Ctrl-A h tells what there is, Ctrl-A x ends the machine.\n\n"
+		 "Exit status: 0 the guest powered off, or Ctrl-A x; 1 the host could not do it; 2 wrong usage;\n"
+		 "3 the guest crashed (triple fault); 4 the monitor could not go on; 2v + 1 by --debug-exit;\n"
+		 "128 + n ended by signal n.\n",
+	.run = run,
+};
+COMMAND(run_command);
+
+/* ---- Signals ---------------------------------------------------------------------------------------------------------- */
+
+/* One thread waits for the signals that the others hold off, so that their handling needs no care for what may be called.
+ * SIGALRM is how we tell it to end. */
+struct signals {
+	struct vm *vm;
+	pthread_t thread;
+	sigset_t set, before;
+};
+
+static void *signal_thread(void *arg)
+{
+	struct signals *s = arg;
+	bool ending = false;
+	for (;;) {
+		int signal;
+		if (sigwait(&s->set, &signal) || signal == SIGALRM)
+			return NULL;
+		if (signal == SIGTSTP) {
+			/* From another terminal: our own Ctrl-Z belongs to the guest. */
+			terminal_suspend();
+			kill(getpid(), SIGSTOP);
+			continue;
+		}
+		if (signal == SIGCONT) {
+			terminal_resume();
+			continue;
+		}
+		if (ending) { /* asked twice: the output that is still owed is given up */
+			terminal_restore();
+			_exit(EXIT_SIGNAL + signal);
+		}
+		ending = true;
+		vm_finish(s->vm, VM_STOPPED, (uint64_t)(EXIT_SIGNAL + signal));
+	}
+}
+
+/* Before any other thread: they inherit the mask. */
+static void signals_hold(struct signals *s)
+{
+	static const int held[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGALRM };
+	sigemptyset(&s->set);
+	for (unsigned i = 0; i < ARRAY_SIZE(held); i++)
+		sigaddset(&s->set, held[i]);
+	pthread_sigmask(SIG_BLOCK, &s->set, &s->before);
+}
+
+static int signals_start(struct signals *s, struct vm *vm)
+{
+	s->vm = vm;
+	int error = pthread_create(&s->thread, NULL, signal_thread, s);
+	if (error)
+		log_error("no thread for signals: %s", strerror(error));
+	return -error;
+}
+
+static void signals_stop(struct signals *s)
+{
+	pthread_kill(s->thread, SIGALRM);
+	pthread_join(s->thread, NULL);
+}
+
+/* ---- Set-up ----------------------------------------------------------------------------------------------------------- */
+
+struct machine {
+	struct vm_config config;
+	struct board_options board;
+	struct boot_request request;
+	struct vm *vm;
+	struct signals signals;
+};
+
+static int choose_engine(struct machine *m, const struct run_options *o)
+{
+	const struct engine *engine;
+	char why[256] = "";
+	if (o->engine) {
+		engine = engine_find(o->engine);
+	} else {
+		engine = engine_default(why, sizeof(why));
+		if (!engine) {
+			log_error("%s", why);
+			return EXIT_HOST;
+		}
+	}
+	if (!engine) {
+		const char *names[16];
+		unsigned count = 0;
+		for (const struct engine *e = engine_next(NULL); e && count < ARRAY_SIZE(names); e = engine_next(e))
+			names[count++] = e->name;
+		const char *nearest = option_nearest(o->engine, names, count);
+		log_error("there is no engine %s; %s%s%s", o->engine, nearest ? "did you mean " : "\"doppel engines\" lists them",
+			  nearest ? nearest : "", nearest ? "?" : "");
+		return EXIT_USAGE;
+	}
+	struct engine_report report = { 0 };
+	if (engine->probe(&report) || !report.usable) {
+		log_error("engine %s cannot run here: %s", engine->name, report.why);
+		return EXIT_HOST;
+	}
+	if (o->clock == CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_COUNTS)) {
+		log_error("engine %s does not count instructions, which --clock instructions needs; --engine interp does", engine->name);
+		return EXIT_USAGE;
+	}
+	if (o->cpus > 1 && o->clock == CLOCK_HOST && !(report.capabilities & ENGINE_SMP)) {
+		log_error("engine %s runs one processor only; leave --cpus out, or take another engine", engine->name);
+		return EXIT_USAGE;
+	}
+	if (o->verbose && why[0])
+		log_info("engine %s", why);
+	else if (o->verbose)
+		log_info("engine %s: %s", engine->name, report.why);
+	m->config.engine = engine->name;
+	return EXIT_OK;
+}
+
+static int choose_model(struct machine *m, const struct run_options *o)
+{
+	const char *names[16];
+	unsigned count = 0;
+	m->config.model = x86_model_find(o->cpu);
+	if (m->config.model)
+		return EXIT_OK;
+	bool list = !strcmp(o->cpu, "help");
+	for (unsigned i = 0; i < x86_model_count; i++) {
+		if (list)
+			printf("%-10s %s\n", x86_models[i].name, x86_models[i].summary);
+		else if (count < ARRAY_SIZE(names))
+			names[count++] = x86_models[i].name;
+	}
+	if (list)
+		return EXIT_OK;
+	const char *nearest = option_nearest(o->cpu, names, count);
+	log_error("there is no processor model %s; %s%s%s", o->cpu, nearest ? "did you mean " : "--cpu help lists them",
+		  nearest ? nearest : "", nearest ? "?" : "");
+	return EXIT_USAGE;
+}
+
+static int check(const struct run_options *o)
+{
+	if (!o->kernel) {
+		log_error("there is nothing to boot: give a kernel with --kernel FILE");
+		return EXIT_USAGE;
+	}
+	if (o->memory % X86_PAGE_SIZE) {
+		log_error("--memory: it must be a multiple of 4K");
+		return EXIT_USAGE;
+	}
+	if (o->trace && trace_parse(o->trace))
+		return EXIT_USAGE;
+	return EXIT_OK;
+}
+
+/* A wrong word is the user's mistake, a file that cannot be made is the host's. */
+static int open_backend(struct chardev **chardev, const char *spec)
+{
+	int error = chardev_open(chardev, spec);
+	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
+}
+
+static int open_backends(struct machine *m, const struct run_options *o)
+{
+	int status = EXIT_OK;
+	if (o->debugcon)
+		status = open_backend(&m->board.debugcon, o->debugcon);
+	for (unsigned i = 0; i < o->serial.count && !status; i++)
+		status = open_backend(&m->board.serial[i], o->serial.item[i]);
+	/* Standard input and output are the console's unless somebody else was given them. */
+	if (!status && !o->serial.count && !(o->debugcon && !strcmp(o->debugcon, "stdio")))
+		status = open_backend(&m->board.serial[0], "stdio");
+	return status;
+}
+
+static int read_images(struct machine *m, const struct run_options *o)
+{
+	m->request.append = o->append ? o->append : "";
+	int error = boot_image_read(&m->request.kernel, o->kernel);
+	if (!error && o->initrd)
+		error = boot_image_read(&m->request.initrd, o->initrd);
+	return error ? EXIT_HOST : EXIT_OK;
+}
+
+static int boot(struct vm *vm, void *arg)
+{
+	struct machine *m = arg;
+	int error = board_pc.firmware(vm, &m->request.rsdp);
+	return error ? error : boot_load(vm, &m->request);
+}
+
+static int set_up(struct machine *m, const struct run_options *o)
+{
+	int status = read_images(m, o);
+	if (!status)
+		status = open_backends(m, o);
+	if (status)
+		return status;
+	if (vm_create(&m->vm, &m->config))
+		return EXIT_HOST;
+	if (board_pc.build(m->vm, &m->board))
+		return EXIT_HOST;
+	vm_reset(m->vm);
+	if (boot(m->vm, m))
+		return EXIT_HOST;
+	m->vm->boot = boot; /* from the next reset on */
+	m->vm->boot_arg = m;
+	return EXIT_OK;
+}
+
+static void tear_down(struct machine *m)
+{
+	if (m->vm)
+		vm_destroy(m->vm);
+	for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
+		chardev_close(m->board.serial[i]);
+	chardev_close(m->board.debugcon);
+	terminal_restore();
+	boot_image_free(&m->request.kernel);
+	boot_image_free(&m->request.initrd);
+}
+
+static int ended(const struct vm *vm, enum vm_end end)
+{
+	switch (end) {
+	case VM_DEBUG_EXIT:
+		return (int)(vm->end_value & 0xff);
+	case VM_CRASHED:
+		log_error("the guest crashed: triple fault");
+		return EXIT_CRASHED;
+	case VM_KILLED:
+		log_error("the machine was stopped: %s", vm->end_reason);
+		return EXIT_KILLED;
+	case VM_STOPPED:
+		return (int)vm->end_value;
+	case VM_POWERED_OFF:
+	case VM_RUNS:
+		break;
+	}
+	return EXIT_OK;
+}
+
+static int run_machine(struct machine *m, const struct run_options *o)
+{
+	signals_hold(&m->signals);
+	int status = set_up(m, o);
+	if (status)
+		goto out;
+	status = EXIT_HOST;
+	if (signals_start(&m->signals, m->vm))
+		goto out;
+	if (!vm_start(m->vm)) {
+		enum vm_end end = vm_wait(m->vm);
+		/* First what the guest wrote, then what we have to say about it. */
+		for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
+			if (m->board.serial[i])
+				m->board.serial[i]->ops->stop(m->board.serial[i]);
+		if (m->board.debugcon)
+			m->board.debugcon->ops->stop(m->board.debugcon);
+		status = ended(m->vm, end);
+		if (o->stats)
+			stats_print(m->vm, stderr);
+	}
+	signals_stop(&m->signals);
+out:
+	tear_down(m);
+	return status;
+}
+
+static int run(int argc, char **argv)
+{
+	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_HOST };
+	int status = command_options(&run_command, &o, argc, argv);
+	if (status >= 0)
+		return status;
+	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
+	status = choose_model(&m, &o);
+	if (status || !m.config.model)
+		return status;
+	status = check(&o);
+	if (!status)
+		status = choose_engine(&m, &o);
+	if (status)
+		return status;
+	m.config.name = o.name ? o.name : "doppel";
+	m.config.memory = o.memory;
+	m.config.cpus = (unsigned)o.cpus;
+	m.config.clock = (enum clock_mode)o.clock;
+	m.config.reset_ends = o.no_reboot;
+	return run_machine(&m, &o);
+}

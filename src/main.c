@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* The program: finds the sub-command and runs it. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include "cmd/cmd.h"
+#include "util/log.h"
+
+int main(int argc, char **argv)
+{
+	/* A reader of our output that goes away is a write error, which is handled where it is seen. */
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		command_overview(stderr);
+		return EXIT_USAGE;
+	}
+	const char *name = argv[1];
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	else if (!strcmp(name, "--version"))
+		name = "version";
+	else if (name[0] == '-') {
+		log_error("%s: a command comes first, as in \"doppel run\"; \"doppel help\" lists them", name);
+		return EXIT_USAGE;
+	}
+	const struct command *command = command_find(name);
+	if (!command)
+		return EXIT_USAGE;
+	int status = command->run(argc - 1, argv + 1);
+	if (fflush(stdout) && !status) {
+		log_error("standard output: %m");
+		return EXIT_HOST;
+	}
+	return status;
+}
