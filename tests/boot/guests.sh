@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Our own guests (guest/), each under every engine that is usable here. Their result lines are passed on with the engine's name.
+set -euo pipefail
+
+. "$(dirname "$0")/../lib.sh"
+
+guests=$(dirname "$DOPPEL")/guest
+if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1; then
+        cat "$scratch/make"
+        not_ok 'the guests are built'
+        exit 1
+fi
+printf 'doppel module' >"$scratch/module"
+
+# run_guest ENGINE NAME ARGUMENT...: one line a check, and one for the end: all checks were made, and the exit status says that they hold.
+run_guest() {
+        local engine=$1 name=$2 line last='' failed=''
+        shift 2
+        capture 60 "$DOPPEL" run --engine "$engine" --memory 128M --kernel "$guests/$name.elf" --debug-exit 0xf4 --debugcon stdio \
+                --serial none "$@"
+        while IFS= read -r line; do
+                case $line in
+                'ok '*) ok "$engine: $name: ${line#ok }" ;;
+                'not ok '*) failed=yes && not_ok "$engine: $name: ${line#not ok }" ;;
+                'skip '*) skip "$engine: $name: ${line#skip }" ;;
+                1..*) last=$line ;;
+                *) echo "$line" ;;
+                esac
+        done <<<"$out"
+        if [[ $last == 1..* ]] && ((status == 1)); then
+                ok "$engine: $name: the guest ended"
+        elif [[ ! $failed || $last != 1..* ]]; then
+                not_ok "$engine: $name: the guest ended" "exit status $status$(((status == 124)) && echo ', it hung')"
+                printf '%s\n' "$err"
+        fi
+}
+
+for engine in $(engines); do
+        for file in "$guests"/*.elf; do
+                name=$(basename "$file" .elf)
+                if [[ $name == boot* ]]; then
+                        run_guest "$engine" "$name" --initrd "$scratch/module" --append 'alpha beta=1'
+                else
+                        run_guest "$engine" "$name"
+                fi
+        done
+done

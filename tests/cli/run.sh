@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# doppel run with guests of a few bytes: how machines end, where their output goes, and that the terminal comes back.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+doppel=${DOPPEL:-build/doppel}
+case $doppel in /*) ;; *) doppel=$PWD/$doppel ;; esac
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+result() { # CONDITION-STATUS NAME DETAIL
+	if (($1 == 0)); then
+		echo "ok $2"
+	else
+		echo "not ok $2 - ${3//$'\n'/; }"
+		failed=1
+	fi
+}
+
+poke() { # FILE OFFSET BYTES (as printf escapes)
+	# shellcheck disable=SC2059
+	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# kernel NAME CODE: a bzImage whose 32-bit code, at 1 MiB, is CODE (as printf escapes). Boot protocol 2.15.
+kernel() {
+	local file=$work/$1
+	head -c 1536 /dev/zero >"$file"
+	poke "$file" $((0x1f1)) '\x01'                   # setup_sects
+	poke "$file" $((0x1f4)) '\x20'                   # syssize
+	poke "$file" $((0x1fe)) '\x55\xaa\xeb\x66HdrS\x0f\x02'
+	poke "$file" $((0x211)) '\x01'                   # loadflags: high
+	poke "$file" $((0x214)) '\x00\x00\x10\x00'       # code32_start
+	poke "$file" $((0x22c)) '\xff\xff\xff\x7f'       # initrd_addr_max
+	poke "$file" $((0x238)) '\xff\x07'               # cmdline_size
+	poke "$file" $((0x258)) '\x00\x00\x10\x00'       # pref_address
+	poke "$file" $((0x260)) '\x00\x00\x10\x00'       # init_size
+	poke "$file" 1024 "$2"
+}
+
+halt='\xf4\xeb\xfd'                                      # 1: hlt; jmp 1b
+hi='\x66\xba\xf8\x03\xb0\x68\xee\xb0\x69\xee\xb0\x0a\xee' # mov $0x3f8,%dx; "hi\n" by out %al,(%dx)
+off='\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef'           # PM1a_CNT: SLP_EN, SLP_TYP 5
+kernel halt "$halt"
+kernel hi "$hi$off$halt"
+kernel spin '\xeb\xfe'
+kernel exit3 '\xb0\x03\xe6\xf4'"$halt"                   # mov $3,%al; out %al,$0xf4
+kernel crash '\x0f\x0b'                                  # ud2, without an IDT
+kernel reset '\xb0\x06\x66\xba\xf9\x0c\xee'"$halt"       # CF9h: hard reset
+kernel kbdreset '\xb0\xfe\xe6\x64'"$halt"                # keyboard controller: pulse the reset line
+kernel console "$hi"'\xb0\x21\xe6\xe9'"$off$halt"        # also "!" to port E9h
+# 100000 times: wait for THRE, send the low byte of the count. Then power off.
+kernel flood '\xb9\xa0\x86\x01\x00\x66\xba\xfd\x03\xec\xa8\x20\x74\xfb\x66\xba\xf8\x03\x88\xc8\xee\x49\x75\xed'"$off$halt"
+
+# ends NAME STATUS OUTPUT ARGUMENT...: standard output is OUTPUT exactly.
+ends() {
+	local name=$1 status=$2 want=$3 got output
+	shift 3
+	output=$(timeout 20 "$doppel" run --memory 16M "$@" </dev/null 2>"$work/stderr")
+	got=$?
+	((got == status)) && [[ $output == "$want" ]]
+	result $? "$name" "status $got, not $status; output $output; $(cat "$work/stderr")"
+}
+
+ends "power off" 0 hi --kernel "$work/hi"
+ends "debug exit: (3 << 1) | 1" 7 "" --kernel "$work/exit3" --debug-exit 0xf4
+ends "triple fault" 3 "" --kernel "$work/crash"
+grep -qi 'rip' "$work/stderr"
+result $? "a crash prints the registers" "$(cat "$work/stderr")"
+ends "--no-reboot: port CF9h" 0 "" --kernel "$work/reset" --no-reboot
+ends "--no-reboot: keyboard controller" 0 "" --kernel "$work/kbdreset" --no-reboot
+ends "serial to a file" 0 "" --kernel "$work/hi" --serial "file:$work/serial"
+[[ $(cat "$work/serial") == hi ]]
+result $? "the file has it" "$(cat "$work/serial")"
+ends "debugcon to a file, serial none" 0 "" --kernel "$work/console" --serial none --debugcon "file:$work/e9"
+[[ $(cat "$work/e9") == '!' ]]
+result $? "port E9h arrives there" "$(cat "$work/e9")"
+ends "debugcon has stdio: serial is not there" 0 '!' --kernel "$work/console" --debugcon stdio
+ends "instructions as the clock" 0 hi --kernel "$work/hi" --clock instructions
+ends "engine by name" 0 hi --kernel "$work/hi" --engine interp
+ends "--stats" 0 hi --kernel "$work/hi" --stats
+grep -q '^instructions [0-9]' "$work/stderr"
+result $? "statistics begin with the instructions" "$(head -3 "$work/stderr")"
+
+# A reset starts the same kernel anew: it never ends by itself, and says nothing wrong.
+timeout -s INT 2 "$doppel" run --memory 16M --kernel "$work/reset" </dev/null 2>"$work/stderr"
+status=$?
+((status == 124)) && [[ ! -s $work/stderr ]]
+result $? "a reset boots again, until SIGINT" "status $status: $(cat "$work/stderr")"
+
+# All of the output arrives, through a pipe whose reader is late and slow.
+timeout 60 "$doppel" run --memory 16M --kernel "$work/flood" </dev/null 2>/dev/null | (sleep 1; wc -c) >"$work/count"
+[[ $(cat "$work/count") -eq 100000 ]]
+result $? "100000 bytes through a slow pipe" "$(cat "$work/count")"
+timeout 20 "$doppel" run --memory 16M --kernel "$work/flood" </dev/null 2>/dev/null | head -c 10 >/dev/null
+status=${PIPESTATUS[0]}
+((status == 0))
+result $? "a reader that goes away does not stop the guest" "status $status"
+
+for signal in INT:130 TERM:143 HUP:129; do
+	for guest in halt spin; do
+		# A background job of a shell without job control ignores SIGINT from birth.
+		env --default-signal=INT "$doppel" run --memory 16M --kernel "$work/$guest" </dev/null 2>/dev/null &
+		sleep 0.5
+		kill -"${signal%:*}" $! 2>/dev/null
+		wait $!
+		status=$?
+		((status == ${signal#*:}))
+		result $? "SIG${signal%:*} ends the machine ($guest)" "status $status"
+	done
+done
+
+# The end of standard input is not the guest's: it would have ended by then.
+timeout -s TERM 1 "$doppel" run --memory 16M --kernel "$work/halt" </dev/null
+(($? == 124))
+result $? "the end of the input is not the end of the machine" "it ended by itself"
+
+# ---- On a terminal ----
+
+if ! command -v script >/dev/null; then
+	echo "skip the terminal: script (bsdutils) is not installed"
+	exit $failed
+fi
+
+# on_terminal NAME STATUS KEYS ACTION: runs a halted guest on a terminal of its own; KEYS are typed, ACTION (a command, with
+# $pid) is done to it. The modes before, during and after it are compared.
+on_terminal() {
+	local name=$1 want=$2 keys=$3 action=$4
+	rm -f "$work"/{before,during,after,status}
+	cat >"$work/inner" <<-EOF
+		stty -a >'$work/before'
+		ulimit -c 0
+		env --default-signal=QUIT '$doppel' run --memory 16M --kernel '$work/halt' </dev/tty &
+		pid=\$!
+		sleep 0.6
+		stty -a >'$work/during'
+		$action
+		wait \$pid
+		echo \$? >'$work/status'
+		stty -a >'$work/after'
+	EOF
+	# shellcheck disable=SC2059
+	(sleep 1; printf "$keys"; sleep 2) | timeout 20 script -qec "bash $work/inner" /dev/null >"$work/screen" 2>&1
+	[[ $(cat "$work/status" 2>/dev/null) == "$want" ]] && cmp -s "$work/before" "$work/after" && grep -qe '-icanon' "$work/during"
+	result $? "$name" "status $(cat "$work/status" 2>/dev/null), $(diff "$work/before" "$work/after" 2>&1 | head -4) $(tail -3 "$work/screen")"
+}
+
+on_terminal "terminal: Ctrl-A x" 0 '\x01x' :
+on_terminal "terminal: Ctrl-A h, then x" 0 '\x01h\x01x' :
+grep -q 'Ctrl-A x' "$work/screen"
+result $? "terminal: the help is shown" "$(cat "$work/screen")"
+on_terminal "terminal: Ctrl-C is a key like others" 0 'abc\x03\x1a\x01x' :
+on_terminal "terminal: given back after SIGTERM" 143 '' 'kill -TERM $pid'
+on_terminal "terminal: given back after SIGHUP" 129 '' 'kill -HUP $pid'
+on_terminal "terminal: given back after SIGSEGV" 139 '' 'kill -SEGV $pid'
+on_terminal "terminal: given back after SIGABRT" 134 '' 'kill -ABRT $pid'
+on_terminal "terminal: given back after SIGQUIT" 131 '' 'kill -QUIT $pid'
+on_terminal "terminal: stopped and continued" 0 '\x01x' "kill -TSTP \$pid; sleep 0.2; stty -a >'$work/stopped'; kill -CONT \$pid"
+cmp -s "$work/before" "$work/stopped"
+result $? "terminal: given back while stopped" "$(diff "$work/before" "$work/stopped")"
+exit $failed

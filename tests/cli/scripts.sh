@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The project's own scripts: free of shellcheck's complaints, executable, with licence tag and title.
+set -euo pipefail
+
+. "$(dirname "$0")/../lib.sh"
+cd "$top"
+
+is_script() { # FILE
+        local first
+        read -r first <"$1" 2>/dev/null && [[ $first == '#!'*sh ]]
+}
+
+headed() { # FILE: the tag, then a sentence
+        awk '/^#!/ && NR == 1 { next } /^# SPDX-License-Identifier: MIT$/ && !tag { tag = NR; next }
+                { exit !(tag && /^# [A-Z].*[.,:]/) }' "$1"
+}
+
+scripts=() heads=''
+while read -r file; do
+        if is_script "$file" || [[ $file == *.sh ]]; then scripts+=("$file"); fi
+done < <(find demo check .ci tools tests bench -type f ! -name '*.c' ! -name '*.h')
+for file in "${scripts[@]}"; do
+        headed "$file" || heads+=" $file"
+        [[ -x $file || $file == */lib.sh ]] || heads+=" $file"
+done
+equal 'licence tag, title, executable' "$heads" ''
+if command -v shellcheck >/dev/null; then
+        capture 120 shellcheck -x "${scripts[@]}"
+        equal 'shellcheck' "$out" ''
+else
+        skip 'shellcheck' 'it is not installed'
+fi

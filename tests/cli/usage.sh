@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# What the command line says to what a person may type: exit statuses, and messages that help.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+doppel=${DOPPEL:-build/doppel}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# says NAME STATUS TEXT ARGUMENT...: doppel ARGUMENT... ends with STATUS, and TEXT (an extended regular expression) is in
+# what it prints.
+says() {
+	local name=$1 status=$2 text=$3 got output
+	shift 3
+	output=$(timeout 20 "$doppel" "$@" </dev/null 2>&1)
+	got=$?
+	if ((got == status)) && grep -qE -- "$text" <<<"$output"; then
+		echo "ok $name"
+	else
+		echo "not ok $name - status $got, not $status: ${output//$'\n'/; }"
+		failed=1
+	fi
+}
+
+: >"$work/empty"
+head -c 100000 /dev/zero | tr '\0' '\253' >"$work/garbage"
+echo "a letter" >"$work/text"
+printf '\x1f\x8b\x08' >"$work/gzip"
+k=$work/garbage
+
+says "no command" 2 "Usage: doppel"
+says "help" 0 "engines .*Lists" help
+says "--help" 0 "Usage: doppel" --help
+says "version" 0 "^doppel [0-9]+\.[0-9]" version
+says "--version" 0 "^doppel [0-9]" --version
+says "help of each command: run" 0 "--memory SIZE" help run
+says "run --help" 0 "Exit status" run --help
+says "engines --help" 0 "Usage: doppel engines" engines --help
+says "version --help" 0 "Usage: doppel version" version --help
+says "help --help" 0 "Usage: doppel help" help --help
+says "help of no command" 2 "there is no command" help xyzzy
+says "a misspelt command" 2 'did you mean "doppel run"' rnu
+says "an option without a command" 2 "a command comes first" --kernel x
+says "engines" 0 "^interp +yes" engines
+says "engines takes no words" 2 "not understood" engines all
+
+says "nothing to boot" 2 "give a kernel with --kernel" run
+says "a misspelt option" 2 "did you mean --kernel" run --kernal x
+says "an option without its value" 2 "wants a value" run --kernel
+says "a word too many" 2 "not understood" run --kernel "$k" "$k"
+says "an unknown engine" 2 "did you mean interp" run --kernel "$k" --engine intrep
+says "an engine that is far from any" 2 "there is no engine" run --kernel "$k" --engine warp-drive
+says "an unknown processor" 2 "no processor model" run --kernel "$k" --cpu pentium-from-mars
+says "the processors that there are" 0 "^v2 " run --cpu help
+says "memory that is no size" 2 "512M or 2G" run --kernel "$k" --memory lots
+says "no memory" 2 "between 1M" run --kernel "$k" --memory 0
+says "too little memory" 2 "between 1M" run --kernel "$k" --memory 4096
+says "too much memory" 2 "between 1M" run --kernel "$k" --memory 9999999T
+says "memory beyond any number" 2 "between 1M" run --kernel "$k" --memory 99999999999999999999
+says "negative memory" 2 "no size" run --kernel "$k" --memory=-1
+says "half a page of memory" 2 "multiple of 4K" run --kernel "$k" --memory 67108865
+says "no processors" 2 "between 1 and" run --kernel "$k" --cpus 0
+says "too many processors" 2 "between 1 and" run --kernel "$k" --cpus 100000
+says "processors in words" 2 "no number" run --kernel "$k" --cpus two
+says "a port beyond all ports" 2 "between 0 and" run --kernel "$k" --debug-exit 0x10000
+says "an unknown clock" 2 "host.instructions" run --kernel "$k" --clock sundial
+says "an unknown trace event" 2 "." run --kernel "$k" --trace xyzzy
+says "an unknown serial backend" 2 "did you mean stdio" run --kernel "$k" --serial stdoi
+says "stdio twice" 2 "only one device" run --kernel "$k" --serial stdio --serial stdio
+says "five serial lines" 2 "4 times at most" run --kernel "$k" --serial none --serial none --serial none --serial none --serial none
+says "a serial file that cannot be" 1 "No such file" run --kernel "$k" --serial "file:$work/none/x"
+
+says "a missing kernel" 1 "No such file" run --kernel "$work/missing"
+says "a folder as a kernel" 1 "directory" run --kernel "$work"
+says "an empty kernel" 1 "it is empty" run --kernel "$work/empty"
+says "garbage as a kernel" 1 "nothing that is known" run --kernel "$k"
+says "text as a kernel" 1 "it is text" run --kernel "$work/text"
+says "a compressed kernel" 1 "gunzip" run --kernel "$work/gzip"
+says "a missing initrd" 1 "No such file" run --kernel "$k" --initrd "$work/missing"
+
+exit $failed

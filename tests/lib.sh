@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+# What the shell tests share: result lines, captured commands, booting a Linux guest, a folder for temporary files.
+#
+# A test is an executable file tests/boot/NAME.sh or tests/cli/NAME.sh that begins with
+#     set -euo pipefail
+#     . "$(dirname "$0")/../lib.sh"
+# shellcheck shell=bash
+
+# shellcheck source=tools/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../tools/lib.sh"
+
+DOPPEL=${DOPPEL:-$top/build/doppel}
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/doppel-test.XXXXXX")
+child=''
+results=0
+
+test_end() {
+        local status=$?
+        announce_end
+        if [[ $child ]] && kill "$child" 2>/dev/null; then wait "$child" || true; fi
+        rm -rf "$scratch"
+        if ((status == 0 && results == 0)); then echo "not ok $program - the test ended without a result"; fi
+}
+trap test_end EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+ok() { results=1 && echo "ok $1"; }
+not_ok() { results=1 && echo "not ok $1${2:+ - $2}"; }
+skip() { results=1 && echo "skip $1${2:+ - $2}"; }
+
+# check NAME WHY CONDITION...: one result, by whether the command CONDITION succeeds.
+check() {
+        local name=$1 why=$2
+        shift 2
+        if "$@"; then ok "$name"; else not_ok "$name" "$why"; fi
+}
+
+# equal NAME GOT WANTED: one result, by comparing two texts.
+equal() {
+        if [[ $2 == "$3" ]]; then ok "$1"; else not_ok "$1" "got '$2', wanted '$3'"; fi
+}
+
+# contains NAME TEXT PART: one result, by whether PART stands in TEXT. The TEXT is shown when it does not.
+contains() {
+        if [[ $2 == *"$3"* ]]; then
+                ok "$1"
+        else
+                not_ok "$1" "no '$3' in the output"
+                printf '%s\n' "$2"
+        fi
+}
+
+# capture SECONDS COMMAND...: runs it without input; sets status (124 when it took too long), out and err.
+capture() {
+        local seconds=$1
+        shift
+        status=0
+        timeout -k 5 "$seconds" "$@" </dev/null >"$scratch/out" 2>"$scratch/err" &
+        child=$!
+        wait "$child" || status=$?
+        child=''
+        out=$(tr -d '\0' <"$scratch/out")
+        # shellcheck disable=SC2034
+        err=$(tr -d '\0' <"$scratch/err")
+}
+
+# engines: the names of the engines that can run a guest here, one a line.
+engines() {
+        "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'
+}
+
+# boot_linux KERNEL APPEND COMMAND [ARGUMENT...]: runs COMMAND in a guest with our initramfs, where KERNEL is a guest of
+# tools/guest or a file, APPEND is added to the kernel's command line, and ARGUMENTs go to doppel run. Sets out to what the
+# command wrote, guest to its exit status (empty when the guest never got there), status to doppel's, and err.
+# INITRAMFS names another initramfs, BOOT_SECONDS another time limit than 120.
+boot_linux() {
+        local kernel=$1 append=$2 command=$3
+        shift 3
+        [[ -e $kernel ]] || kernel=$("$top/tools/guest" "$kernel")
+        command_archive "$scratch" <<<"$command"
+        cat "$("$top/tools/guest" "${INITRAMFS:-initramfs}")" "$scratch/command.cpio" >"$scratch/initrd"
+        rm -f "$scratch/status"
+        capture "${BOOT_SECONDS:-120}" "$DOPPEL" run --memory 512M --kernel "$kernel" --initrd "$scratch/initrd" \
+                --append "$quiet_append${append:+ $append}" --serial stdio --debugcon "file:$scratch/status" "$@"
+        # shellcheck disable=SC2034
+        guest=$(guest_status "$scratch/status")
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest memory: holes, ends, overflow, page bits, pieces at the edges. */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "vm_test.h"
+
+static gpa_t changed_at;
+static uint64_t changed_len;
+static unsigned changed_count;
+
+static void note_change(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	changed_at = gpa;
+	changed_len = len;
+	changed_count++;
+}
+
+static void test_bounds(struct vm *vm)
+{
+	uint64_t value = 0x1122334455667788, back = 0;
+	uint8_t byte = 7;
+
+	ok(!guest_write(vm, 0x1000, &value, 8) && !guest_read(vm, 0x1000, &back, 8) && back == value, "write and read back");
+	ok(!guest_write(vm, 0x1ffd, &value, 8) && !guest_read(vm, 0x1ffd, &back, 8) && back == value, "across a page");
+	ok(!guest_write(vm, 64 * MiB - 8, &value, 8), "the last bytes of RAM");
+	ok(guest_write(vm, 64 * MiB - 7, &value, 8) == -EFAULT, "one byte beyond RAM");
+	back = 0;
+	guest_read(vm, 64 * MiB - 8, &back, 8);
+	ok(back == value, "a refused write copies nothing");
+	ok(guest_write(vm, 64 * MiB, &byte, 1) == -EFAULT, "behind RAM");
+	ok(guest_read(vm, UINT64_MAX, &byte, 1) == -EFAULT, "the last address there is");
+	ok(guest_read(vm, UINT64_MAX - 3, &value, 8) == -EFAULT, "a range that wraps around");
+	ok(guest_read(vm, 0x1000, &value, UINT64_MAX) == -EFAULT, "a length that wraps around");
+	ok(!guest_read(vm, UINT64_MAX, NULL, 0), "nothing can be read anywhere");
+	ok(memory_host(vm, 64 * MiB - 4, 4) && !memory_host(vm, 64 * MiB - 4, 5) && !memory_host(vm, 0, UINT64_MAX), "memory_host");
+}
+
+static void test_bits(struct vm *vm)
+{
+	struct memory *m = &vm->memory;
+	uint64_t value = 1;
+
+	page_bits_clear(m, 16, PAGE_DIRTY);
+	page_bits_clear(m, 17, PAGE_DIRTY);
+	guest_write(vm, 0x10ffc, &value, 4);
+	ok((page_bits_get(m, 16) & PAGE_DIRTY) && !(page_bits_get(m, 17) & PAGE_DIRTY), "only the page that was written is dirty");
+	guest_write(vm, 0x10ffc, &value, 8);
+	ok(page_bits_get(m, 17) & PAGE_DIRTY, "and the second one when it is crossed");
+	page_bits_set(m, 17, PAGE_CODE);
+	changed_count = 0;
+	guest_write(vm, 0x10ff0, &value, 8);
+	ok(changed_count == 0, "a write beside code tells nobody");
+	guest_write(vm, 0x10ffc, &value, 8);
+	ok(changed_count == 1 && changed_at == 0x11000 && changed_len == 4, "a write to code tells the engine which bytes");
+	page_bits_clear(m, 17, PAGE_CODE);
+	page_bits_set(m, 16, PAGE_TRACED);
+	guest_write(vm, 0x10000, &value, 1);
+	ok(changed_count == 2 && changed_at == 0x10000 && changed_len == 1, "a traced page too");
+	page_bits_clear(m, 16, PAGE_TRACED);
+}
+
+static void test_iov(struct vm *vm)
+{
+	struct iovec iov[2];
+
+	ok(guest_iov_begin(vm, 0x2000, 0x3000, true, iov, 2) == 1 && iov[0].iov_len == 0x3000, "one piece where memory is whole");
+	page_bits_clear(&vm->memory, 2, PAGE_DIRTY);
+	page_bits_clear(&vm->memory, 3, PAGE_DIRTY);
+	page_bits_clear(&vm->memory, 4, PAGE_DIRTY);
+	guest_iov_end(vm, 0x2000, 0x1001, true);
+	ok((page_bits_get(&vm->memory, 3) & PAGE_DIRTY) && !(page_bits_get(&vm->memory, 4) & PAGE_DIRTY), "dirty as far as it was written");
+	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, true, iov, 2) == -EFAULT, "pieces beyond RAM");
+	ok(guest_iov_begin(vm, 0, 0, true, iov, 2) == 0, "no pieces of nothing");
+	ok(guest_iov_begin(vm, UINT64_MAX - 8, 16, false, iov, 2) == -EFAULT, "pieces that wrap around");
+}
+
+static void test_rom(struct vm *vm)
+{
+	static uint8_t image[8192];
+	struct x86_core *core = &vm->vcpu[0]->core;
+	struct iovec iov[2];
+	uint64_t value = 0;
+	bool traced;
+
+	memset(image, 0xab, sizeof(image));
+	ok(!memory_add_rom(vm, 64 * MiB, image, sizeof(image), "rom"), "a ROM behind RAM");
+	ok(memory_add_rom(vm, 64 * MiB + 4096, image, sizeof(image), "rom2") == -EEXIST, "another on top of it is refused");
+	ok(memory_add_rom(vm, GiB, image, 64 * MiB, "huge") == -ENOSPC, "one that is too large is refused");
+	ok(memory_add_rom(vm, GiB, image, 100, "odd") == -EINVAL, "one that is not whole pages is refused");
+	ok(!guest_read(vm, 64 * MiB - 4, &value, 8) && value >> 32 == 0xabababab, "reading goes on from RAM into ROM");
+	ok(guest_write(vm, 64 * MiB, &value, 1) == -EFAULT, "writing to ROM");
+	ok(guest_write(vm, 64 * MiB - 4, &value, 8) == -EFAULT, "writing into ROM");
+	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, false, iov, 2) == 2 && iov[1].iov_len == 16, "two pieces across the edge");
+	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, false, iov, 1) == -E2BIG, "too many pieces");
+	ok(vcpu_env.page(core, 64 * MiB, ACCESS_FETCH, &traced) && !vcpu_env.page(core, 64 * MiB, ACCESS_WRITE, &traced),
+	   "a processor fetches from ROM, and does not write it");
+	vcpu_env.io_write(core, SPACE_MEMORY, 64 * MiB, 4, 0);
+	guest_read(vm, 64 * MiB, &value, 4);
+	ok((uint32_t)value == 0xabababab, "what a processor writes to ROM is dropped");
+	ok(vcpu_env.page(core, 0x5000, ACCESS_WRITE, &traced) == vm->memory.host + 0x5000 && !traced, "a page of RAM");
+	page_bits_set(&vm->memory, 5, PAGE_CODE);
+	ok(vcpu_env.page(core, 0x5000, ACCESS_WRITE, &traced) && traced, "a page that holds code is traced");
+	page_bits_clear(&vm->memory, 5, PAGE_CODE);
+	ok(!vcpu_env.page(core, 0xfee00000, ACCESS_READ, &traced), "no page where a device is");
+}
+
+static void test_hole(void)
+{
+	struct vm *vm = test_vm_engine("null", CLOCK_STEPPED, RAM_HOLE_START + 2 * MiB, 1);
+	uint32_t value = 5, back = 0;
+	bool traced;
+
+	ok(!guest_write(vm, RAM_HOLE_START - 4, &value, 4) && guest_write(vm, RAM_HOLE_START, &value, 4) == -EFAULT, "the hole begins at 3 GiB");
+	ok(guest_write(vm, RAM_HOLE_START - 2, &value, 4) == -EFAULT, "nothing reaches into the hole");
+	ok(guest_write(vm, RAM_HOLE_END - 2, &value, 4) == -EFAULT, "nothing reaches out of it");
+	ok(!guest_write(vm, RAM_HOLE_END, &value, 4) && !guest_read(vm, RAM_HOLE_END, &back, 4) && back == 5, "RAM goes on at 4 GiB");
+	ok(guest_write(vm, RAM_HOLE_END + 2 * MiB, &value, 4) == -EFAULT, "and ends where it should");
+	ok(vcpu_env.page(&vm->vcpu[0]->core, RAM_HOLE_END, ACCESS_WRITE, &traced) == vm->memory.host + RAM_HOLE_START,
+	   "high RAM follows low RAM in the file");
+	vm_destroy(vm);
+}
+
+static sigjmp_buf fault;
+static void on_fault(int signal)
+{
+	siglongjmp(fault, 1);
+}
+
+static bool faults(const volatile uint8_t *at)
+{
+	if (sigsetjmp(fault, 1))
+		return true;
+	(void)*at;
+	return false;
+}
+
+static void test_guards(struct vm *vm)
+{
+	struct memory *m = &vm->memory;
+
+	signal(SIGSEGV, on_fault);
+	ok(faults(m->host - 1) && faults(m->host + m->size), "guard pages on both sides");
+	ok(!faults(m->host) && !faults(m->host + m->size - 1), "and none within");
+	signal(SIGSEGV, SIG_DFL);
+	ok(ftruncate(m->fd, 4096) < 0, "the memory file cannot be made shorter");
+}
+
+static void test_refused(void)
+{
+	struct vm_config config = { .engine = "null", .memory = 500000 * GiB, .cpus = 1, .clock = CLOCK_STEPPED };
+	struct vm *vm;
+
+	ok(vm_create(&vm, &config) == -ENOMEM, "more memory than the host has is refused");
+	config.memory = 12345;
+	ok(vm_create(&vm, &config) == -EINVAL, "a part of a page is refused");
+	config.memory = 0;
+	ok(vm_create(&vm, &config) == -EINVAL, "no memory is refused");
+}
+
+int main(void)
+{
+	struct vm *vm = test_vm();
+	static struct engine watching;
+
+	watching = null_engine;
+	watching.code_changed = note_change;
+	vm->engine = &watching;
+	test_bounds(vm);
+	test_bits(vm);
+	test_iov(vm);
+	test_rom(vm);
+	test_guards(vm);
+	vm->engine = &null_engine;
+	uint64_t hash = vm_hash(vm);
+	uint8_t zero = 0, one = 1;
+	guest_write(vm, 0x700000, &zero, 1);
+	ok(vm_hash(vm) == hash, "a touched page of zeros changes no hash");
+	guest_write(vm, 0x700000, &one, 1);
+	ok(vm_hash(vm) != hash, "one byte changes the hash");
+	vm_destroy(vm);
+	test_hole();
+	test_refused();
+	return done();
+}
