@@ -89,10 +89,13 @@ static void code_update(struct x86_core *core)
 	uint64_t base = code64 ? 0 : cs->base;
 	uint32_t limit = code64 ? LIMIT_4G : cs->limit;
 
-	if (base != core->code_base || limit != core->code_limit)
+	if (base != core->code_base || limit != core->code_limit) {
 		core->mapping_generation++;
+		core->supervisor_generation++;
+	}
 	core->code_base = base;
 	core->code_limit = limit;
+	x86_code_key_update(core);
 }
 
 void x86_mode_update(struct x86_core *core)
@@ -105,8 +108,6 @@ void x86_mode_update(struct x86_core *core)
 	/* SS.DPL is the CPL, also when SS holds a null selector: whoever loads SS keeps it so (as in the VMCS, SDM
 	 * 3C 24.4.1). */
 	core->cpl = vm ? 3 : pe ? (cpu->seg[SEG_SS].attr & SEGA_DPL) >> SEGA_DPL_SHIFT : 0;
-	if (core->cpl == 3)
-		core->mode |= MODE_USER;
 	if (core->cpl == 3)
 		core->mode |= MODE_USER;
 	code_update(core);

@@ -107,7 +107,12 @@ struct x86_core {
 	struct x86_fault fault;        /* what was raised */
 	bool want_exclusive;           /* the instruction at RIP needs the other processors to stand still (split lock) */
 	bool exclusive;                /* they do */
+	bool step_decided;             /* the instruction itself said whether a single-step trap follows it: see x86_step_decided */
 	uint64_t mapping_generation;   /* counts flushes and changes of CS that may change what code a RIP means */
+	/* The same for code of CPL 0 to 2, which a change of address space leaves alone as long as all of it lies in global pages. */
+	uint64_t supervisor_generation;
+	bool supervisor_local;         /* some of it does not */
+	uint64_t code_key;             /* generation << 32 | mode: equal keys and equal RIPs mean equal code */
 	uint64_t code_base;            /* of CS, as far as it counts in the present mode; kept to see changes */
 	uint32_t code_limit;
 
@@ -131,10 +136,25 @@ void x86_core_loaded(struct x86_core *);
 /* Derives `mode`, `cpl` and `tlb` from the state; whoever changes CS, SS, CR0, CR4, EFER, XCR0 or RFLAGS.VM/AC calls it.
  * Bumps mapping_generation when the base or limit of code has changed. */
 void x86_mode_update(struct x86_core *);
+/* Derives code_key from mode and generations. */
+static inline void x86_code_key_update(struct x86_core *core)
+{
+	core->code_key = (core->mode & MODE_USER ? core->mapping_generation : core->supervisor_generation) << 32 | core->mode;
+}
 /* RFLAGS with the arithmetic flags in place, and back. x86_flags_set stores all bits given (the caller masks what may
  * not change) and updates the mode when VM or AC change. */
 uint64_t x86_flags_get(const struct x86_core *);
 void x86_flags_set(struct x86_core *, uint64_t rflags);
+
+/* Single step goes by TF from before the instruction. Some go another way: software interrupts swallow the trap, SYSCALL and SYSRET
+ * go by the TF that they leave. They call this; the engine, which clears step_decided before each stepped instruction, then
+ * adds no DR6_BS to pending_debug. */
+static inline void x86_step_decided(struct x86_core *core, bool trap)
+{
+	core->step_decided = true;
+	if (trap)
+		core->cpu.pending_debug |= DR6_BS;
+}
 
 /* fault.c -- Raises an exception out of instruction i (NULL: RIP is exact already): makes RIP point to i, counts the
  * instructions before it, and longjmps to core->unwind, where the engine calls x86_deliver_fault. */

@@ -180,6 +180,13 @@ static void look(struct x86_core *core, gva_t gva, unsigned size, enum x86_acces
 		x86_debug_access(core, gva, size, access);
 }
 
+/* An access that runs out of the canonical addresses is refused for that, whatever its first page says. */
+static void check_end(struct x86_core *core, const struct insn *i, gva_t gva, unsigned size)
+{
+	if (!x86_reachable(core, x86_linear_wrap(core, gva + size - 1)))
+		not_canonical(core, i);
+}
+
 uint64_t x86_load_as(struct x86_core *core, const struct insn *i, gva_t gva, unsigned size, enum tlb_kind kind)
 {
 	struct target t, next;
@@ -191,6 +198,7 @@ uint64_t x86_load_as(struct x86_core *core, const struct insn *i, gva_t gva, uns
 		return host_load(hit, size);
 	core->stat.tlb_miss++;
 	check_alignment(core, i, gva, size, kind);
+	check_end(core, i, gva, size);
 	resolve(core, i, gva, ACCESS_READ, kind, &t);
 	if (likely(!crosses(gva, size))) {
 		if (t.host)
@@ -220,6 +228,7 @@ void x86_store_as(struct x86_core *core, const struct insn *i, gva_t gva, unsign
 	}
 	core->stat.tlb_miss++;
 	check_alignment(core, i, gva, size, kind);
+	check_end(core, i, gva, size);
 	resolve(core, i, gva, ACCESS_WRITE, kind, &t);
 	if (likely(!crosses(gva, size))) {
 		if (!t.host) {
@@ -264,6 +273,8 @@ void x86_check_as(struct x86_core *core, const struct insn *i, gva_t gva, unsign
 	struct target t;
 	unsigned part;
 
+	if (size)
+		check_end(core, i, gva, size);
 	for (; size; gva += part, size -= part) {
 		gva = x86_linear_wrap(core, gva);
 		part = in_page(gva, size);
@@ -384,6 +395,7 @@ const struct fetch_entry *x86_fetch_page(struct x86_core *core, gva_t rip)
 	e->page = w.gpa & X86_PAGE_MASK;
 	e->host = core->env->page(core, e->page, ACCESS_FETCH, &traced);
 	e->global = w.global;
+	core->supervisor_local |= !w.global && core->cpl != 3;
 	e->tag = tag;
 	return e;
 }
@@ -444,6 +456,10 @@ static void flush_fetch(struct x86_core *core, bool keep_global)
 			e->tag = FETCH_EMPTY;
 	}
 	core->mapping_generation++;
+	if (!keep_global || core->supervisor_local)
+		core->supervisor_generation++;
+	core->supervisor_local = false;
+	x86_code_key_update(core);
 }
 
 static void flush_page(struct x86_core *core, gva_t gva)

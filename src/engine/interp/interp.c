@@ -23,7 +23,7 @@ static struct interp *interp_of(struct vcpu *vcpu)
 
 static inline uint64_t jump_key(const struct x86_core *core)
 {
-	return core->mapping_generation << 32 | core->mode | JUMP_VALID;
+	return core->code_key | JUMP_VALID;
 }
 
 static inline struct jump_entry *jump_at(struct interp *in, uint64_t rip)
@@ -77,6 +77,9 @@ static void step(struct vcpu *vcpu)
 	trace_decode_one(in, &i);
 	in->stat.steps++;
 	vcpu->core.chain_limit = UINT64_MAX;
+	atomic_thread_fence(memory_order_seq_cst); /* a kick is seen here, or zeroes chain_limit: a REP leaves between two iterations */
+	if (vcpu->kicked)
+		vcpu->core.chain_limit = 0;
 	x86_exec_one(&vcpu->core, &i);
 }
 
@@ -122,7 +125,7 @@ static void take_events(struct vcpu *vcpu)
 static bool must_step(const struct vcpu *vcpu, const struct run_limit *limit)
 {
 	const struct x86_cpu *cpu = &vcpu->core.cpu;
-	return limit->step || vcpu->core.exclusive || (cpu->rflags & FLAG_TF) || (cpu->dr[7] & 0xff) ||
+	return limit->step || vcpu->core.exclusive || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) ||
 	       limit->icount - vcpu->core.icount <= TRACE_MAX ||
 	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
 }
@@ -147,11 +150,15 @@ static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct 
 		return false;
 
 	if (must_step(vcpu, limit)) {
+		if (x86_deliver_breakpoint(core))
+			return false;
 		bool shadow = cpu->interrupt_shadow, trap = cpu->rflags & FLAG_TF;
+		cpu->rflags &= ~FLAG_RF; /* it serves one instruction, which may be the IRET that sets it for the next */
+		core->step_decided = false;
 		step(vcpu);
 		if (shadow)
 			cpu->interrupt_shadow = 0;
-		if (trap)
+		if (trap && !core->step_decided)
 			cpu->pending_debug |= DR6_BS;
 		if (limit->step)
 			return exit->reason = VM_EXIT_LIMIT, true;
@@ -256,7 +263,7 @@ static void interp_vcpu_fini(struct vcpu *vcpu)
 static int interp_load_state(struct vcpu *vcpu, unsigned groups)
 {
 	struct x86_core *core = &vcpu->core;
-	if (groups & ~(unsigned)X86_XSAVE)
+	if (groups & ~(unsigned)(X86_XSAVE | X86_EVENTS))
 		x86_core_loaded(core);
 	return 0;
 }

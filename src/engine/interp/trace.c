@@ -10,10 +10,15 @@
 
 #define ARENA_SIZE (24 * MiB)
 
-static unsigned hash_of(gpa_t gpa, uint32_t mode)
+/* Guest-physical addresses have up to 48 bits here, modes 15. */
+static uint64_t trace_tag(gpa_t gpa, uint32_t mode)
 {
-	uint64_t h = (gpa ^ ((uint64_t)mode << 40)) * 0x9e3779b97f4a7c15ULL;
-	return (unsigned)(h >> (64 - HASH_BITS));
+	return gpa | (uint64_t)mode << 48;
+}
+
+static struct trace_bucket *bucket_of(struct interp *in, uint64_t tag)
+{
+	return &in->hash[tag * 0x9e3779b97f4a7c15ULL >> (64 - HASH_BITS)];
 }
 
 static struct code_page **page_slot(struct interp *in, gpa_t page)
@@ -159,9 +164,9 @@ void trace_decode_one(struct interp *in, struct insn *i)
 static void link_trace(struct interp *in, struct trace *t, struct code_page *page, struct code_page *second)
 {
 	unsigned first = t->gpa & (X86_PAGE_SIZE - 1);
-	struct trace **slot = &in->hash[hash_of(t->gpa, t->mode)];
-	t->same_hash = *slot;
-	*slot = t;
+	struct trace_bucket *bucket = bucket_of(in, t->tag);
+	t->same_hash = bucket->first;
+	*bucket = (struct trace_bucket){ t->tag, t };
 	t->same_page = page->first;
 	page->first = t;
 	page->lines |= lines_of(first, MIN(first + t->bytes, X86_PAGE_SIZE) - 1);
@@ -195,6 +200,7 @@ static struct trace *build(struct interp *in, uint64_t at, const struct fetch_en
 	memset(t, 0, sizeof(*t));
 	t->gpa = page + offset;
 	t->mode = mode & ~(uint32_t)MODE_USER;
+	t->tag = trace_tag(t->gpa, t->mode);
 
 	bool ends = false;
 	/* Outside 64-bit code a trace stops at the limit of CS: the next one raises. */
@@ -247,31 +253,37 @@ static struct trace *build(struct interp *in, uint64_t at, const struct fetch_en
 	return t;
 }
 
+/* Does t, which was decoded from these bytes in this mode, still hold here? */
+static bool fits(struct x86_core *core, const struct trace *t, uint64_t at)
+{
+	bool code64 = (t->mode & MODE_CODE) == MODE_CODE64;
+	if (t->crosses) {
+		uint64_t next = (at | (X86_PAGE_SIZE - 1)) + 1;
+		if (x86_fetch_page(core, code64 ? next : (uint32_t)next)->page != t->second)
+			return false;
+	}
+	/* One that was decoded under a larger limit of CS is not this one. */
+	return code64 || core->cpu.gpr[X86_GPR_RIP] + t->bytes - 1 <= core->cpu.seg[SEG_CS].limit;
+}
+
 struct trace *trace_get(struct interp *in)
 {
 	struct x86_core *core = &in->vcpu->core;
 	uint64_t at = linear_rip(core);
 	const struct fetch_entry *entry = x86_fetch_page(core, at);
-	gpa_t gpa = entry->page + (at & (X86_PAGE_SIZE - 1));
-	uint32_t mode = core->mode & ~(uint32_t)MODE_USER;
+	uint64_t tag = trace_tag(entry->page + (at & (X86_PAGE_SIZE - 1)), core->mode & ~(uint32_t)MODE_USER);
+	struct trace_bucket *bucket = bucket_of(in, tag);
 	in->stat.lookups++;
-	for (struct trace *t = in->hash[hash_of(gpa, mode)]; t; t = t->same_hash) {
-		if (t->gpa != gpa || t->mode != mode)
+	for (struct trace **link = &bucket->first, *t; (t = *link); link = &t->same_hash) {
+		if ((t == bucket->first ? bucket->tag : t->tag) != tag || !fits(core, t, at))
 			continue;
-		if (t->crosses) {
-			uint64_t next = (at | (X86_PAGE_SIZE - 1)) + 1;
-			if ((mode & MODE_CODE) != MODE_CODE64)
-				next = (uint32_t)next;
-			if (x86_fetch_page(core, next)->page != t->second)
-				continue;
-		}
-		/* A trace that was decoded under a larger limit of CS is not this one. */
-		if ((mode & MODE_CODE) != MODE_CODE64 && core->cpu.gpr[X86_GPR_RIP] + t->bytes - 1 > core->cpu.seg[SEG_CS].limit)
-			continue;
+		*link = t->same_hash; /* to the front: it will be asked for again */
+		t->same_hash = bucket->first;
+		*bucket = (struct trace_bucket){ tag, t };
 		in->stat.hash_hits++;
 		return t;
 	}
-	return build(in, at, entry);
+	return build(in, at, x86_fetch_page(core, at));
 }
 
 static void dead(struct x86_core *core, const struct insn *i)
@@ -288,11 +300,13 @@ static void dead_end(struct x86_core *core, const struct insn *i)
 
 static void kill_trace(struct interp *in, struct trace *t)
 {
-	struct trace **at = &in->hash[hash_of(t->gpa, t->mode)];
+	struct trace_bucket *bucket = bucket_of(in, t->tag);
+	struct trace **at = &bucket->first;
 	while (*at && *at != t)
 		at = &(*at)->same_hash;
 	if (*at)
 		*at = t->same_hash;
+	bucket->tag = bucket->first ? bucket->first->tag : 0;
 	for (unsigned n = 0; n < t->count; n++)
 		t->insn[n].exec = dead;
 	if (t->insn[t->count].exec == interp_chain)

@@ -17,6 +17,7 @@
 
 struct trace {
 	gpa_t gpa;              /* of the first byte */
+	uint64_t tag;           /* gpa and mode in one word: trace_tag */
 	uint32_t mode;          /* MODE_*, without MODE_USER */
 	uint16_t bytes;
 	uint8_t count;          /* instructions */
@@ -38,14 +39,19 @@ struct code_page {
 
 struct jump_entry {
 	uint64_t rip;
-	uint64_t key;           /* mapping generation << 32 | mode | JUMP_VALID */
+	uint64_t key;           /* core->code_key | JUMP_VALID */
 	struct trace *trace;
 };
 
-#define JUMP_BITS 12
+#define JUMP_BITS 14
 #define JUMP_VALID BIT(31)
-#define HASH_BITS 15
+#define HASH_BITS 16
 #define PAGE_HASH_BITS 12
+
+struct trace_bucket {           /* the tag of the first spares most look-ups the way to a trace that is another */
+	uint64_t tag;
+	struct trace *first;    /* by same_hash */
+};
 
 struct changed { /* code that another thread wrote, until this vCPU drops it */
 	gpa_t gpa;
@@ -55,7 +61,7 @@ struct changed { /* code that another thread wrote, until this vCPU drops it */
 struct interp { /* one vCPU's */
 	struct vcpu *vcpu;
 	struct jump_entry jump[1 << JUMP_BITS];
-	struct trace *hash[1 << HASH_BITS];
+	struct trace_bucket hash[1 << HASH_BITS];
 	struct code_page *pages[1 << PAGE_HASH_BITS];
 	uint8_t *arena;
 	size_t used, size;
