@@ -3,6 +3,7 @@
  *
  * A leaf is computed from three things: the model (which features), the machine (how many processors, how fast the
  * TSC), and the present state (OSXSAVE, the APIC's enable bit). */
+#include <cpuid.h>
 #include <string.h>
 #include "x86/features.h"
 
@@ -39,8 +40,8 @@ const struct x86_model x86_models[] = {
 		.vendor = "GenuineIntel", .brand = "doppel virtual x86-64 processor",
 		.family = 6, .model = 0xf0, .stepping = 1,
 		.features = {
-			[FEAT_1_EDX] = V1_1_EDX, [FEAT_1_ECX] = V2_1_ECX | F(MOVBE),
-			[FEAT_7_EBX] = V2_7_EBX | F(BMI1) | F(BMI2) | F(ADX) | F(CLFLUSHOPT) | F(CLWB),
+			[FEAT_1_EDX] = V1_1_EDX, [FEAT_1_ECX] = V2_1_ECX | F(MOVBE) | F(AES) | F(PCLMUL),
+			[FEAT_7_EBX] = V2_7_EBX | F(BMI1) | F(BMI2) | F(ADX) | F(SHA) | F(CLFLUSHOPT) | F(CLWB),
 			[FEAT_7_ECX] = F(UMIP) | F(RDPID),
 			[FEAT_7_EDX] = V2_7_EDX, [FEAT_80000001_EDX] = V2_81_EDX,
 			[FEAT_80000001_ECX] = F(LAHF64) | F(PREFETCHW) | F(LZCNT), [FEAT_D1_EAX] = F(XSAVEOPT),
@@ -79,13 +80,34 @@ const unsigned x86_model_count = ARRAY_SIZE(x86_models);
 #define HYPERVISOR_MAX 0x40000010u
 #define EXTENDED_BASE 0x80000000u
 #define EXTENDED_MAX 0x80000008u
+#define BHI_CTRL BIT(4) /* CPUID.(7,2):EDX */
 #define XSAVE_SIZE 576 /* legacy region and header */
+
+/* Beyond v2 the semantics run the host's own instructions: what the host lacks, "max" cannot offer. */
+static const struct x86_model *limit_to_host(const struct x86_model *m)
+{
+	static const uint32_t borrowed_ecx = F(MOVBE) | F(AES) | F(PCLMUL);
+	static const uint32_t borrowed_ebx = F(BMI1) | F(BMI2) | F(ADX) | F(SHA), borrowed_ext = F(LZCNT);
+	static struct x86_model limited;
+	uint32_t eax, ebx, ecx = 0, edx;
+
+	limited = *m;
+	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
+	limited.features[FEAT_1_ECX] &= ecx | ~borrowed_ecx;
+	ebx = 0;
+	__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+	limited.features[FEAT_7_EBX] &= ebx | ~borrowed_ebx;
+	ecx = 0;
+	__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
+	limited.features[FEAT_80000001_ECX] &= ecx | ~borrowed_ext;
+	return &limited;
+}
 
 const struct x86_model *x86_model_find(const char *name)
 {
 	for (unsigned n = 0; n < x86_model_count; n++)
 		if (!strcmp(x86_models[n].name, name))
-			return &x86_models[n];
+			return strcmp(name, "max") ? &x86_models[n] : limit_to_host(&x86_models[n]);
 	return NULL;
 }
 
@@ -159,13 +181,23 @@ static struct x86_cpuid_leaf leaf_4(const struct x86_core *core, uint32_t sublea
 	};
 }
 
-static struct x86_cpuid_leaf leaf_7(const struct x86_model *m, uint32_t subleaf)
+/* Subleaf 2 offers BHI_DIS_S. Linux does not trust BHI_NO, and without this switch clears a branch history that is
+ * not there, by some hundred branches in each system call. */
+static struct x86_cpuid_leaf leaf_7(const struct x86_core *core, uint32_t subleaf)
 {
+	const uint32_t *features = core->model->features;
+	bool spec_ctrl = x86_has(core, FEATURE_SPEC_CTRL);
+
+	if (subleaf == 2)
+		return (struct x86_cpuid_leaf){ .edx = spec_ctrl ? BHI_CTRL : 0 };
 	if (subleaf)
 		return (struct x86_cpuid_leaf){ 0 };
-	return (struct x86_cpuid_leaf){ .ebx = m->features[FEAT_7_EBX],
-					 .ecx = m->features[FEAT_7_ECX],
-					 .edx = m->features[FEAT_7_EDX] };
+	return (struct x86_cpuid_leaf){
+		.eax = spec_ctrl ? 2 : 0,
+		.ebx = features[FEAT_7_EBX],
+		.ecx = features[FEAT_7_ECX],
+		.edx = features[FEAT_7_EDX],
+	};
 }
 
 /* Topology: one thread a core, all cores in one package. */
@@ -229,7 +261,7 @@ static struct x86_cpuid_leaf basic(struct x86_core *core, uint32_t leaf, uint32_
 	case 2: return (struct x86_cpuid_leaf){ .eax = 0x00feff01 }; /* no TLB descriptors; caches: leaf 4 */
 	case 4: return leaf_4(core, subleaf);
 	case 6: return (struct x86_cpuid_leaf){ .eax = 1 << 2 }; /* ARAT: the APIC timer always runs */
-	case 7: return leaf_7(m, subleaf);
+	case 7: return leaf_7(core, subleaf);
 	case 0xb: return x86_has(core, FEATURE_X2APIC) ? leaf_b(core, subleaf) : (struct x86_cpuid_leaf){ 0 };
 	case 0xd: return leaf_d(core, subleaf);
 	case 0x15: return leaf_15(core);

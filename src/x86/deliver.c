@@ -380,4 +380,5 @@ void x86_soft_interrupt(struct x86_core *core, const struct insn *i, uint8_t vec
 	uint64_t retired = core->icount + i->index + 1u;
 	enter(core, &e);
 	core->icount = retired;
+	x86_step_decided(core, false);
 }

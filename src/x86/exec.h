@@ -107,9 +107,11 @@ static inline uint64_t x86_src_load(struct x86_core *core, const struct insn *i)
 
 /* The stack address of an instruction that has a memory operand too: a miss would blame that one's segment. What reaches only the stack
  * has INSN_STACK_SEG and needs no check. */
-static inline void x86_stack_canonical(struct x86_core *core, const struct insn *i, gva_t gva)
+static inline void x86_stack_canonical(struct x86_core *core, const struct insn *i, gva_t gva, unsigned size)
 {
-	if (unlikely((gva_t)((int64_t)(gva << 16) >> 16) != gva) && (core->mode & MODE_STACK) == MODE_STACK64)
+	gva_t last = gva + size - 1;
+	if (unlikely((gva_t)((int64_t)(gva << 16) >> 16) != gva || (gva_t)((int64_t)(last << 16) >> 16) != last) &&
+	    (core->mode & MODE_STACK) == MODE_STACK64)
 		x86_raise_error(core, i, VECTOR_SS, 0);
 }
 

@@ -150,7 +150,7 @@ EXEC(call_r64)
 EXEC(call_m64)
 {
 	uint64_t target = x86_load64(core, i, x86_address(core, i, 8, ACCESS_READ));
-	x86_stack_canonical(core, i, core->cpu.gpr[RSP] - 8);
+	x86_stack_canonical(core, i, core->cpu.gpr[RSP] - 8, 8);
 	call64(core, i, target);
 	X86_NEXT(core, i);
 }

@@ -129,8 +129,10 @@ static bool string_io(struct x86_core *core, const struct insn *i, unsigned poin
 		if (!left)
 			return true;
 		if (!*(volatile uint64_t *)&core->chain_limit || core->cpu.pending_debug ||
-		    (core->cpu.rflags & FLAG_TF))
+		    (core->cpu.rflags & FLAG_TF)) {
+			core->cpu.rflags |= FLAG_RF; /* as for the string instructions */
 			return false;
+		}
 	}
 }
 

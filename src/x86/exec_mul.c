@@ -70,8 +70,8 @@ const struct x86_forms x86_imul = {
 		[FORM_RRI] = WIDE(imul_rri), [FORM_RMI] = WIDE(imul_rmi) },
 };
 
-/* Divisions: what the host would refuse with #DE is found out first, then the host divides (its flags, undefined by the manual,
- * are the guest's). Volatile keeps the compiler from dividing before the check. */
+/* Divisions: what the host would refuse with #DE is found out first, then the host divides (its flags, undefined
+ * by the manual, are the guest's). Volatile keeps the compiler from dividing before the check. */
 static bool div_fits(unsigned size, uint64_t high, uint64_t divisor)
 {
 	return (high & size_mask(size)) < (divisor & size_mask(size));
@@ -82,7 +82,7 @@ static bool idiv_fits(unsigned size, uint64_t high, uint64_t low, uint64_t divis
 	__int128 dividend = size == 8 ? (__int128)((unsigned __int128)high << 64 | low)
 				      : sign_extend((high & size_mask(size)) << (8 * size) | (low & size_mask(size)), 16 * size);
 	__int128 by = sign_extend(divisor, 8 * size), limit = (__int128)1 << (8 * size - 1);
-	if (!by || (size == 8 && by == -1 && dividend == (__int128)1 << 127))
+	if (!by || (size == 8 && by == -1 && (unsigned __int128)dividend == (unsigned __int128)1 << 127))
 		return false;
 	__int128 quotient = dividend / by;
 	return quotient >= -limit && quotient < limit;
@@ -117,8 +117,9 @@ HOST_SIZES(DIV_SIZE, idiv, "idiv", idiv_fits(sizeof(s), high, sizeof(s) == 1 ? a
 const struct x86_forms x86_div = { .by = { [FORM_R] = FOUR(div_r), [FORM_M] = FOUR(div_m) } };
 const struct x86_forms x86_idiv = { .by = { [FORM_R] = FOUR(idiv_r), [FORM_M] = FOUR(idiv_m) } };
 
-/* BCD adjustments exist on the host only in 32-bit code, so these few are written out. Each ends in an addition or subtraction, whose
- * flags it leaves where the manual says undefined: found on AMD processors, where AAA and AAS add to all of AX. */
+/* BCD adjustments exist on the host only in 32-bit code, so these few are written out. Each ends in an addition
+ * or subtraction, whose flags it leaves where the manual says undefined: found on AMD processors, where AAA and
+ * AAS add to all of AX. */
 static uint8_t add_flags(struct x86_core *core, uint8_t a, uint8_t b)
 {
 	asm("addb %[b], %[a]" FLAGS_OUT : [a] "+q"(a), "=&a"(core->aflags) : [b] "q"(b) : "cc");

@@ -17,7 +17,7 @@
 	EXEC(push_m##size)                                                                                             \
 	{                                                                                                              \
 		type v = LOAD_##size(core, i, x86_address(core, i, size, ACCESS_READ));                                \
-		x86_stack_canonical(core, i, core->cpu.gpr[RSP] - size);                                               \
+		x86_stack_canonical(core, i, core->cpu.gpr[RSP] - size, size);                                         \
 		push##size(core, i, v);                                                                                \
 		X86_NEXT(core, i);                                                                                     \
 	}                                                                                                              \
@@ -31,7 +31,7 @@
 	/* POP to memory computes an address by RSP with the RSP after the pop. */                                     \
 	EXEC(pop_m##size)                                                                                              \
 	{                                                                                                              \
-		x86_stack_canonical(core, i, core->cpu.gpr[RSP]);                                                      \
+		x86_stack_canonical(core, i, core->cpu.gpr[RSP], size);                                                \
 		type v = LOAD_##size(core, i, x86_stack_address(core, i, 0, size, ACCESS_READ));                       \
 		struct insn moved = *i;                                                                                \
 		if (i->base == RSP * 8)                                                                                \

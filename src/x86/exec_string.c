@@ -53,7 +53,10 @@ static inline bool pause_after(struct x86_core *core, const struct insn *i, uint
 	if (!(i->flags & (INSN_REP | INSN_REPNE)))
 		return false;
 	advance(core, i, RCX, -(int64_t)done);
-	return left && (*(volatile uint64_t *)&core->chain_limit == 0 || (core->cpu.rflags & FLAG_TF));
+	if (!left || !(*(volatile uint64_t *)&core->chain_limit == 0 || core->cpu.pending_debug || (core->cpu.rflags & FLAG_TF)))
+		return false;
+	core->cpu.rflags |= FLAG_RF; /* what is delivered between iterations pushes RF, SDM 3B 17.3.1.1 */
+	return true;
 }
 
 /* How many iterations from gva stay in its page, going up. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Fast system calls: SYSCALL, SYSRET, SYSENTER, SYSEXIT. SDM volume 2B; they load fixed flat segments without a
- * descriptor. */
+ * descriptor.
+ *
+ * With TF, processors trap behind SYSCALL and SYSRET by the flags that these leave, not by those from before: a kernel that masks TF is
+ * not stepped on its entry, and a SYSRET that sets TF traps before the first instruction of the user. */
 #include "x86/exec_system.h"
 #include "x86/segment.h"
 
@@ -31,6 +34,7 @@ EXEC(syscall)
 	cpu->gpr[R11] = flags;
 	x86_flags_set(core, flags & ~cpu->sfmask);
 	load_flat(core, selector, (uint16_t)(selector + 8), 0, true);
+	x86_step_decided(core, cpu->rflags & FLAG_TF);
 	x86_leave_at(core, i, cpu->lstar);
 }
 
@@ -47,6 +51,7 @@ EXEC(sysret)
 		x86_raise_error(core, i, VECTOR_GP, 0);
 	x86_flags_set(core, (cpu->gpr[R11] & 0x3c7fd7) | FLAG_FIXED);
 	load_flat(core, (uint16_t)((selector + (to64 ? 16 : 0)) | 3), (uint16_t)((selector + 8) | 3), 3, to64);
+	x86_step_decided(core, cpu->rflags & FLAG_TF);
 	x86_leave_at(core, i, to64 ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX]);
 }
 

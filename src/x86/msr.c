@@ -25,10 +25,11 @@ struct row {
 
 /* What an interpreter and this processor's speculation-free model are not vulnerable to: RDCL_NO, IBRS_ALL,
  * SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO,
- * GDS_NO, RFDS_NO. */
+ * GDS_NO, RFDS_NO, ITS_NO. */
 #define ARCH_CAPABILITIES                                                                                              \
 	(BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(14) | BIT(15) | BIT(20) |        \
-	 BIT(24) | BIT(26) | BIT(27))
+	 BIT(24) | BIT(26) | BIT(27) | BIT(62))
+#define SPEC_CTRL_BITS (BIT(0) | BIT(1) | BIT(2) | BIT(10)) /* IBRS, STIBP, SSBD, BHI_DIS_S */
 #define MTRRCAP (8 | BIT(8) | BIT(10)) /* eight variable ranges, fixed ranges, write combining */
 #define MICROCODE_REVISION BIT(32)
 #define PHYSICAL_MASK (BIT(40) - 1)
@@ -36,7 +37,7 @@ struct row {
 static const struct row rows[] = {
 	{ MSR_PLATFORM_ID, 1, NO_FIELD, FEATURE_MSR, 0, 0, CHECK_MASK },
 	{ MSR_FEATURE_CONTROL, 1, FIELD(feature_control), ALWAYS, 0, 0, CHECK_MASK },
-	{ MSR_SPEC_CTRL, 1, FIELD(spec_ctrl), FEATURE_SPEC_CTRL, 7, 0, CHECK_MASK },
+	{ MSR_SPEC_CTRL, 1, FIELD(spec_ctrl), FEATURE_SPEC_CTRL, SPEC_CTRL_BITS, 0, CHECK_MASK },
 	{ MSR_BIOS_SIGN_ID, 1, NO_FIELD, FEATURE_MSR, ANY, MICROCODE_REVISION, CHECK_IGNORE },
 	{ MSR_MTRRCAP, 1, NO_FIELD, FEATURE_MTRR, 0, MTRRCAP, CHECK_MASK },
 	{ MSR_ARCH_CAPABILITIES, 1, NO_FIELD, FEATURE_ARCH_CAPABILITIES, 0, ARCH_CAPABILITIES, CHECK_MASK },
