@@ -121,7 +121,9 @@ static void report(struct vm *vm, void (*print)(struct vm *))
 		struct termios raw_mode = lines;
 		lines.c_oflag |= OPOST | ONLCR;
 		set_mode(&lines);
+		log_raw_terminal(false);
 		print(vm);
+		log_raw_terminal(true);
 		set_mode(&raw_mode);
 	} else {
 		print(vm);

@@ -7,11 +7,12 @@
 #include "vm/vcpu.h"
 
 #define TURN 10000
+#define FOREVER (UINT64_MAX / 2)
 
 static bool turn(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
-	uint64_t left = TURN;
+	uint64_t left = vm->config.cpus > 1 ? TURN : FOREVER; /* one alone runs until it halts */
 
 	do {
 		uint64_t now, next, before = vcpu->core.icount, ran;
