@@ -49,10 +49,10 @@ $(BUILD)/tests/%: tests/unit/%.c $(HELP) $(LIB)
 	@$(CC) $(CFLAGS) -Itests/unit -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(HELP) $(LIB) $(LDLIBS)
 
 # By tests/fuzz/run, with clang.
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(LIB)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  fuzz   $@"
-	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(HELP) $(LIB) $(LDLIBS)
 
 $(BUILD)/obj/x86/exec%.c.o $(BUILD)/obj/engine/interp/%.c.o: EXTRA := $(HOT)
 $(BUILD)/obj/%.o: src/%

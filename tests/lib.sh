@@ -61,6 +61,7 @@ capture() {
         child=$!
         wait "$child" || status=$?
         child=''
+        # shellcheck disable=SC2034 # the tests use them
         out=$(tr -d '\0' <"$scratch/out")
         # shellcheck disable=SC2034
         err=$(tr -d '\0' <"$scratch/err")
@@ -83,7 +84,7 @@ boot_linux() {
         cat "$("$top/tools/guest" "${INITRAMFS:-initramfs}")" "$scratch/command.cpio" >"$scratch/initrd"
         rm -f "$scratch/status"
         capture "${BOOT_SECONDS:-120}" "$DOPPEL" run --memory 512M --kernel "$kernel" --initrd "$scratch/initrd" \
-                --append "$quiet_append${append:+ $append}" --serial stdio --debugcon "file:$scratch/status" "$@"
+                --append "$quiet_append${append:+ $append}" --serial stdio --debugcon "file:$scratch/status" --no-reboot "$@"
         # shellcheck disable=SC2034
         guest=$(guest_status "$scratch/status")
 }

@@ -1,20 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # doppel run with guests of a few bytes: how machines end, where their output goes, and that the terminal comes back.
-set -uo pipefail
-cd "$(dirname "$0")/../.."
-doppel=${DOPPEL:-build/doppel}
-case $doppel in /*) ;; *) doppel=$PWD/$doppel ;; esac
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
+set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+set +e # statuses are what is tested here
 
 result() { # CONDITION-STATUS NAME DETAIL
 	if (($1 == 0)); then
-		echo "ok $2"
+		ok "$2"
 	else
-		echo "not ok $2 - ${3//$'\n'/; }"
-		failed=1
+		not_ok "$2" "${3//$'\n'/; }"
 	fi
 }
 
@@ -25,7 +20,7 @@ poke() { # FILE OFFSET BYTES (as printf escapes)
 
 # kernel NAME CODE: a bzImage whose 32-bit code, at 1 MiB, is CODE (as printf escapes). Boot protocol 2.15.
 kernel() {
-	local file=$work/$1
+	local file=$scratch/$1
 	head -c 1536 /dev/zero >"$file"
 	poke "$file" $((0x1f1)) '\x01'                   # setup_sects
 	poke "$file" $((0x1f4)) '\x20'                   # syssize
@@ -57,43 +52,43 @@ kernel flood '\xb9\xa0\x86\x01\x00\x66\xba\xfd\x03\xec\xa8\x20\x74\xfb\x66\xba\x
 ends() {
 	local name=$1 status=$2 want=$3 got output
 	shift 3
-	output=$(timeout 20 "$doppel" run --memory 16M "$@" </dev/null 2>"$work/stderr")
+	output=$(timeout 20 "$DOPPEL" run --memory 16M "$@" </dev/null 2>"$scratch/stderr")
 	got=$?
 	((got == status)) && [[ $output == "$want" ]]
-	result $? "$name" "status $got, not $status; output $output; $(cat "$work/stderr")"
+	result $? "$name" "status $got, not $status; output $output; $(cat "$scratch/stderr")"
 }
 
-ends "power off" 0 hi --kernel "$work/hi"
-ends "debug exit: (3 << 1) | 1" 7 "" --kernel "$work/exit3" --debug-exit 0xf4
-ends "triple fault" 3 "" --kernel "$work/crash"
-grep -qi 'rip' "$work/stderr"
-result $? "a crash prints the registers" "$(cat "$work/stderr")"
-ends "--no-reboot: port CF9h" 0 "" --kernel "$work/reset" --no-reboot
-ends "--no-reboot: keyboard controller" 0 "" --kernel "$work/kbdreset" --no-reboot
-ends "serial to a file" 0 "" --kernel "$work/hi" --serial "file:$work/serial"
-[[ $(cat "$work/serial") == hi ]]
-result $? "the file has it" "$(cat "$work/serial")"
-ends "debugcon to a file, serial none" 0 "" --kernel "$work/console" --serial none --debugcon "file:$work/e9"
-[[ $(cat "$work/e9") == '!' ]]
-result $? "port E9h arrives there" "$(cat "$work/e9")"
-ends "debugcon has stdio: serial is not there" 0 '!' --kernel "$work/console" --debugcon stdio
-ends "instructions as the clock" 0 hi --kernel "$work/hi" --clock instructions
-ends "engine by name" 0 hi --kernel "$work/hi" --engine interp
-ends "--stats" 0 hi --kernel "$work/hi" --stats
-grep -q '^instructions [0-9]' "$work/stderr"
-result $? "statistics begin with the instructions" "$(head -3 "$work/stderr")"
+ends "power off" 0 hi --kernel "$scratch/hi"
+ends "debug exit: (3 << 1) | 1" 7 "" --kernel "$scratch/exit3" --debug-exit 0xf4
+ends "triple fault" 3 "" --kernel "$scratch/crash"
+grep -qi 'rip' "$scratch/stderr"
+result $? "a crash prints the registers" "$(cat "$scratch/stderr")"
+ends "--no-reboot: port CF9h" 0 "" --kernel "$scratch/reset" --no-reboot
+ends "--no-reboot: keyboard controller" 0 "" --kernel "$scratch/kbdreset" --no-reboot
+ends "serial to a file" 0 "" --kernel "$scratch/hi" --serial "file:$scratch/serial"
+[[ $(cat "$scratch/serial") == hi ]]
+result $? "the file has it" "$(cat "$scratch/serial")"
+ends "debugcon to a file, serial none" 0 "" --kernel "$scratch/console" --serial none --debugcon "file:$scratch/e9"
+[[ $(cat "$scratch/e9") == '!' ]]
+result $? "port E9h arrives there" "$(cat "$scratch/e9")"
+ends "debugcon has stdio: serial is not there" 0 '!' --kernel "$scratch/console" --debugcon stdio
+ends "instructions as the clock" 0 hi --kernel "$scratch/hi" --clock instructions
+ends "engine by name" 0 hi --kernel "$scratch/hi" --engine interp
+ends "--stats" 0 hi --kernel "$scratch/hi" --stats
+grep -q '^instructions [0-9]' "$scratch/stderr"
+result $? "statistics begin with the instructions" "$(head -3 "$scratch/stderr")"
 
 # A reset starts the same kernel anew: it never ends by itself, and says nothing wrong.
-timeout -s INT 2 "$doppel" run --memory 16M --kernel "$work/reset" </dev/null 2>"$work/stderr"
+timeout -s INT 2 "$DOPPEL" run --memory 16M --kernel "$scratch/reset" </dev/null 2>"$scratch/stderr"
 status=$?
-((status == 124)) && [[ ! -s $work/stderr ]]
-result $? "a reset boots again, until SIGINT" "status $status: $(cat "$work/stderr")"
+((status == 124)) && [[ ! -s $scratch/stderr ]]
+result $? "a reset boots again, until SIGINT" "status $status: $(cat "$scratch/stderr")"
 
 # All of the output arrives, through a pipe whose reader is late and slow.
-timeout 60 "$doppel" run --memory 16M --kernel "$work/flood" </dev/null 2>/dev/null | (sleep 1; wc -c) >"$work/count"
-[[ $(cat "$work/count") -eq 100000 ]]
-result $? "100000 bytes through a slow pipe" "$(cat "$work/count")"
-timeout 20 "$doppel" run --memory 16M --kernel "$work/flood" </dev/null 2>/dev/null | head -c 10 >/dev/null
+timeout 60 "$DOPPEL" run --memory 16M --kernel "$scratch/flood" </dev/null 2>/dev/null | (sleep 1; wc -c) >"$scratch/count"
+[[ $(cat "$scratch/count") -eq 100000 ]]
+result $? "100000 bytes through a slow pipe" "$(cat "$scratch/count")"
+timeout 20 "$DOPPEL" run --memory 16M --kernel "$scratch/flood" </dev/null 2>/dev/null | head -c 10 >/dev/null
 status=${PIPESTATUS[0]}
 ((status == 0))
 result $? "a reader that goes away does not stop the guest" "status $status"
@@ -101,7 +96,7 @@ result $? "a reader that goes away does not stop the guest" "status $status"
 for signal in INT:130 TERM:143 HUP:129; do
 	for guest in halt spin; do
 		# A background job of a shell without job control ignores SIGINT from birth.
-		env --default-signal=INT "$doppel" run --memory 16M --kernel "$work/$guest" </dev/null 2>/dev/null &
+		env --default-signal=INT "$DOPPEL" run --memory 16M --kernel "$scratch/$guest" </dev/null 2>/dev/null &
 		sleep 0.5
 		kill -"${signal%:*}" $! 2>/dev/null
 		wait $!
@@ -112,51 +107,52 @@ for signal in INT:130 TERM:143 HUP:129; do
 done
 
 # The end of standard input is not the guest's: it would have ended by then.
-timeout -s TERM 1 "$doppel" run --memory 16M --kernel "$work/halt" </dev/null
+timeout -s TERM 1 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" </dev/null
 (($? == 124))
 result $? "the end of the input is not the end of the machine" "it ended by itself"
 
 # ---- On a terminal ----
 
 if ! command -v script >/dev/null; then
-	echo "skip the terminal: script (bsdutils) is not installed"
-	exit $failed
+	skip "the terminal" "script (bsdutils) is not installed"
+	exit 0
 fi
 
+# shellcheck disable=SC2016 # $pid is for the inner shell
 # on_terminal NAME STATUS KEYS ACTION: runs a halted guest on a terminal of its own; KEYS are typed, ACTION (a command, with
 # $pid) is done to it. The modes before, during and after it are compared.
 on_terminal() {
 	local name=$1 want=$2 keys=$3 action=$4
-	rm -f "$work"/{before,during,after,status}
-	cat >"$work/inner" <<-EOF
-		stty -a >'$work/before'
+	rm -f "$scratch"/{before,during,after,status}
+	cat >"$scratch/inner" <<-EOF
+		stty -a >'$scratch/before'
 		ulimit -c 0
-		env --default-signal=QUIT '$doppel' run --memory 16M --kernel '$work/halt' </dev/tty &
+		env --default-signal=QUIT '$DOPPEL' run --memory 16M --kernel '$scratch/halt' </dev/tty &
 		pid=\$!
 		sleep 0.6
-		stty -a >'$work/during'
+		stty -a >'$scratch/during'
 		$action
 		wait \$pid
-		echo \$? >'$work/status'
-		stty -a >'$work/after'
+		echo \$? >'$scratch/status'
+		stty -a >'$scratch/after'
 	EOF
 	# shellcheck disable=SC2059
-	(sleep 1; printf "$keys"; sleep 2) | timeout 20 script -qec "bash $work/inner" /dev/null >"$work/screen" 2>&1
-	[[ $(cat "$work/status" 2>/dev/null) == "$want" ]] && cmp -s "$work/before" "$work/after" && grep -qe '-icanon' "$work/during"
-	result $? "$name" "status $(cat "$work/status" 2>/dev/null), $(diff "$work/before" "$work/after" 2>&1 | head -4) $(tail -3 "$work/screen")"
+	(sleep 1; printf "$keys"; sleep 2) | timeout 20 script -qec "bash $scratch/inner" /dev/null >"$scratch/screen" 2>&1
+	[[ $(cat "$scratch/status" 2>/dev/null) == "$want" ]] && cmp -s "$scratch/before" "$scratch/after" && grep -qe '-icanon' "$scratch/during"
+	result $? "$name" "status $(cat "$scratch/status" 2>/dev/null), $(diff "$scratch/before" "$scratch/after" 2>&1 | head -4) $(tail -3 "$scratch/screen")"
 }
 
 on_terminal "terminal: Ctrl-A x" 0 '\x01x' :
 on_terminal "terminal: Ctrl-A h, then x" 0 '\x01h\x01x' :
-grep -q 'Ctrl-A x' "$work/screen"
-result $? "terminal: the help is shown" "$(cat "$work/screen")"
+grep -q 'Ctrl-A x' "$scratch/screen"
+result $? "terminal: the help is shown" "$(cat "$scratch/screen")"
 on_terminal "terminal: Ctrl-C is a key like others" 0 'abc\x03\x1a\x01x' :
 on_terminal "terminal: given back after SIGTERM" 143 '' 'kill -TERM $pid'
 on_terminal "terminal: given back after SIGHUP" 129 '' 'kill -HUP $pid'
 on_terminal "terminal: given back after SIGSEGV" 139 '' 'kill -SEGV $pid'
 on_terminal "terminal: given back after SIGABRT" 134 '' 'kill -ABRT $pid'
 on_terminal "terminal: given back after SIGQUIT" 131 '' 'kill -QUIT $pid'
-on_terminal "terminal: stopped and continued" 0 '\x01x' "kill -TSTP \$pid; sleep 0.2; stty -a >'$work/stopped'; kill -CONT \$pid"
-cmp -s "$work/before" "$work/stopped"
-result $? "terminal: given back while stopped" "$(diff "$work/before" "$work/stopped")"
-exit $failed
+on_terminal "terminal: stopped and continued" 0 '\x01x' "kill -TSTP \$pid; sleep 0.2; stty -a >'$scratch/stopped'; kill -CONT \$pid"
+cmp -s "$scratch/before" "$scratch/stopped"
+result $? "terminal: given back while stopped" "$(diff "$scratch/before" "$scratch/stopped")"
+exit 0

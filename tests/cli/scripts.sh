@@ -13,7 +13,7 @@ is_script() { # FILE
 
 headed() { # FILE: the tag, then a sentence
         awk '/^#!/ && NR == 1 { next } /^# SPDX-License-Identifier: MIT$/ && !tag { tag = NR; next }
-                { exit !(tag && /^# [A-Z].*[.,:]/) }' "$1"
+                { exit !(tag && /^# [A-Za-z].*[.,:]/) }' "$1"
 }
 
 scripts=() heads=''
@@ -26,7 +26,7 @@ for file in "${scripts[@]}"; do
 done
 equal 'licence tag, title, executable' "$heads" ''
 if command -v shellcheck >/dev/null; then
-        capture 120 shellcheck -x "${scripts[@]}"
+        capture 120 shellcheck -x -P SCRIPTDIR -P . -S warning "${scripts[@]}"
         equal 'shellcheck' "$out" ''
 else
         skip 'shellcheck' 'it is not installed'

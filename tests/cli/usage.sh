@@ -1,33 +1,29 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What the command line says to what a person may type: exit statuses, and messages that help.
-set -uo pipefail
-cd "$(dirname "$0")/../.."
-doppel=${DOPPEL:-build/doppel}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
+set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+set +e # statuses are what is tested here
 
 # says NAME STATUS TEXT ARGUMENT...: doppel ARGUMENT... ends with STATUS, and TEXT (an extended regular expression) is in
 # what it prints.
 says() {
 	local name=$1 status=$2 text=$3 got output
 	shift 3
-	output=$(timeout 20 "$doppel" "$@" </dev/null 2>&1)
+	output=$(timeout 20 "$DOPPEL" "$@" </dev/null 2>&1)
 	got=$?
 	if ((got == status)) && grep -qE -- "$text" <<<"$output"; then
-		echo "ok $name"
+		ok "$name"
 	else
-		echo "not ok $name - status $got, not $status: ${output//$'\n'/; }"
-		failed=1
+		not_ok "$name" "status $got, not $status: ${output//$'\n'/; }"
 	fi
 }
 
-: >"$work/empty"
-head -c 100000 /dev/zero | tr '\0' '\253' >"$work/garbage"
-echo "a letter" >"$work/text"
-printf '\x1f\x8b\x08' >"$work/gzip"
-k=$work/garbage
+: >"$scratch/empty"
+head -c 100000 /dev/zero | tr '\0' '\253' >"$scratch/garbage"
+echo "a letter" >"$scratch/text"
+printf '\x1f\x8b\x08' >"$scratch/gzip"
+k=$scratch/garbage
 
 says "no command" 2 "Usage: doppel"
 says "help" 0 "engines .*Lists" help
@@ -69,14 +65,13 @@ says "an unknown trace event" 2 "." run --kernel "$k" --trace xyzzy
 says "an unknown serial backend" 2 "did you mean stdio" run --kernel "$k" --serial stdoi
 says "stdio twice" 2 "only one device" run --kernel "$k" --serial stdio --serial stdio
 says "five serial lines" 2 "4 times at most" run --kernel "$k" --serial none --serial none --serial none --serial none --serial none
-says "a serial file that cannot be" 1 "No such file" run --kernel "$k" --serial "file:$work/none/x"
+says "a serial file that cannot be" 1 "No such file" run --kernel "$k" --serial "file:$scratch/none/x"
 
-says "a missing kernel" 1 "No such file" run --kernel "$work/missing"
-says "a folder as a kernel" 1 "directory" run --kernel "$work"
-says "an empty kernel" 1 "it is empty" run --kernel "$work/empty"
+says "a missing kernel" 1 "No such file" run --kernel "$scratch/missing"
+says "a folder as a kernel" 1 "directory" run --kernel "$scratch"
+says "an empty kernel" 1 "it is empty" run --kernel "$scratch/empty"
 says "garbage as a kernel" 1 "nothing that is known" run --kernel "$k"
-says "text as a kernel" 1 "it is text" run --kernel "$work/text"
-says "a compressed kernel" 1 "gunzip" run --kernel "$work/gzip"
-says "a missing initrd" 1 "No such file" run --kernel "$k" --initrd "$work/missing"
-
-exit $failed
+says "text as a kernel" 1 "it is text" run --kernel "$scratch/text"
+says "a compressed kernel" 1 "gunzip" run --kernel "$scratch/gzip"
+says "a missing initrd" 1 "No such file" run --kernel "$k" --initrd "$scratch/missing"
+exit 0

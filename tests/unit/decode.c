@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* x86_decode: random bytes in all modes against Zydis's own verdict, and the fields of known instructions. SDM volume 2, chapter 2.
- * Usage: decode [seed]; or SEED in the environment. */
+/* x86_decode: random bytes in all modes against Zydis's own verdict, and the fields of known instructions. SDM
+ * volume 2, chapter 2. Usage: decode [seed]; or SEED in the environment. */
 #include "decode_check.h"
 #include "integer_cases.h"
 #include "test.h"
@@ -15,7 +15,8 @@
 /* Random bytes alone rarely make a long instruction: put prefixes, and 0F, in front of some. */
 static void random_bytes(uint8_t *bytes, unsigned size)
 {
-	static const uint8_t front[] = { 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x36, 0x64, 0x65, 0x48, 0x4f, 0x0f, 0xc4, 0xc5, 0x62, 0x8f };
+	static const uint8_t front[] = { 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x36, 0x64,
+					 0x65, 0x48, 0x4f, 0x0f, 0xc4, 0xc5, 0x62, 0x8f };
 	for (unsigned n = 0; n < size; n++)
 		bytes[n] = (uint8_t)random_next();
 	for (unsigned n = one_in(64) ? random_below(size + 1) : random_below(5), at = 0; n; n--, at++)
@@ -54,18 +55,23 @@ static struct insn decoded(uint32_t mode, const char *bytes, unsigned size, cons
 static void check_addresses(void)
 {
 	struct insn i = DECODE(LONG64, "\x8b\x05\x10\x00\x00\x00"); /* mov eax, [rip+0x10] */
-	ok(i.op == X86_OP_MOV && i.form == FORM_RM && i.base == X86_GPR_RIP * 8 && i.disp == 0x100 + 6 + 0x10 && i.index == 3,
+	ok(i.op == X86_OP_MOV && i.form == FORM_RM && i.base == X86_GPR_RIP * 8 && i.disp == 0x100 + 6 + 0x10 &&
+		   i.index == 3,
 	   "a RIP-relative displacement counts from the start of the trace");
 	i = DECODE(LONG64, "\x67\x43\x8d\x34\xc5\x1d\xec\xff\xff"); /* lea esi, [r8d*8-0x13e3] */
-	ok(i.base == X86_GPR_ZERO * 8 && i.scaled == R8 * 8 && i.scale == 3 && i.disp == -0x13e3, "SIB without base, REX.B and 32-bit addresses");
+	ok(i.base == X86_GPR_ZERO * 8 && i.scaled == R8 * 8 && i.scale == 3 && i.disp == -0x13e3,
+	   "SIB without base, REX.B and 32-bit addresses");
 	i = DECODE(LONG64, "\x8b\x04\x24"); /* mov eax, [rsp] */
-	ok(i.base == RSP * 8 && (i.flags & INSN_STACK_SEG) && i.seg == SEG_FLAT && !(i.flags & INSN_ADDRESS), "RSP as base faults with #SS");
+	ok(i.base == RSP * 8 && (i.flags & INSN_STACK_SEG) && i.seg == SEG_FLAT && !(i.flags & INSN_ADDRESS),
+	   "RSP as base faults with #SS");
 	i = DECODE(FLAT32, "\x2e\x89\x03"); /* mov cs:[ebx], eax */
 	ok(i.seg == SEG_CS && (i.flags & INSN_ADDRESS), "CS is not flat for data: it cannot be written");
 	i = DECODE(REAL16, "\x8b\x42\xfe"); /* mov ax, [bp+si-2] */
-	ok(i.base == RBP * 8 && i.scaled == RSI * 8 && i.disp == -2 && i.seg == SEG_SS && i.asize == 2 && i.size == 2, "16-bit address");
+	ok(i.base == RBP * 8 && i.scaled == RSI * 8 && i.disp == -2 && i.seg == SEG_SS && i.asize == 2 && i.size == 2,
+	   "16-bit address");
 	i = DECODE(LONG64, "\x48\xa1\x88\x77\x66\x55\x44\x33\x22\x11"); /* mov rax, [0x1122334455667788] */
-	ok(i.form == FORM_RM && (uint64_t)i.disp == 0x1122334455667788 && i.base == X86_GPR_ZERO * 8, "64-bit absolute address");
+	ok(i.form == FORM_RM && (uint64_t)i.disp == 0x1122334455667788 && i.base == X86_GPR_ZERO * 8,
+	   "64-bit absolute address");
 }
 
 static void check_operands(void)
@@ -102,7 +108,8 @@ static void check_refused(void)
 	ok(i.exec == x86_exec_gp, "more than 15 bytes are #GP");
 	ok(decoded(LONG64, too_long + 1, 15, NULL).op == X86_OP_NOP, "15 are not");
 	ok(DECODE(LONG64, "\xf0\x8b\x03").exec == x86_exec_ud, "LOCK where it is not allowed is #UD");
-	ok(DECODE(LONG64, "\x06").exec == x86_exec_ud && DECODE(FLAT32, "\x06").exec != x86_exec_ud, "PUSH ES is #UD in 64-bit code only");
+	ok(DECODE(LONG64, "\x06").exec == x86_exec_ud && DECODE(FLAT32, "\x06").exec != x86_exec_ud,
+	   "PUSH ES is #UD in 64-bit code only");
 	ok(DECODE(REAL16, "\xc4\xe2\x78\xf2\xc1").exec == x86_exec_ud, "VEX is #UD in real mode");
 	ok(DECODE(LONG64, "\xc4\xe2\x78\xf2\xc1").op == X86_OP_ANDN, "and ANDN in 64-bit code");
 	ok(decoded(LONG64, "\xf3\x0f\xbc\xc1", 4, NULL).op == X86_OP_TZCNT, "TZCNT");

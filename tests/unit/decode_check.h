@@ -75,7 +75,8 @@ static inline const char *decode_check(const uint8_t *bytes, unsigned size, uint
 		return i->exec == x86_exec_ud ? NULL : "invalid, but no #UD";
 	if (length != expected)
 		return "not Zydis's length";
-	for (unsigned cut = 1; cut < length; cut++) { /* no byte behind the instruction may count, and each in it must */
+	for (unsigned cut = 1; cut < length;
+	     cut++) { /* no byte behind the instruction may count, and each in it must */
 		struct insn part = { 0 };
 		uint8_t *copy = malloc(cut); /* exactly as long, so that a sanitizer sees a read beyond */
 		memcpy(copy, bytes, cut);
@@ -95,14 +96,20 @@ static inline const char *decode_check(const uint8_t *bytes, unsigned size, uint
 static inline uint32_t decode_mode(unsigned n)
 {
 	static const uint32_t code[] = {
-		MODE_CODE16 | MODE_STACK16, MODE_CODE16 | MODE_STACK16 | MODE_V86,
-		MODE_CODE16 | MODE_STACK32 | MODE_PROTECTED, MODE_CODE32 | MODE_STACK16 | MODE_PROTECTED,
-		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_FLAT, MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED,
-		MODE_CODE16 | MODE_STACK16 | MODE_PROTECTED | MODE_LONG, MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_LONG | MODE_FLAT,
+		MODE_CODE16 | MODE_STACK16,
+		MODE_CODE16 | MODE_STACK16 | MODE_V86,
+		MODE_CODE16 | MODE_STACK32 | MODE_PROTECTED,
+		MODE_CODE32 | MODE_STACK16 | MODE_PROTECTED,
+		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_FLAT,
+		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED,
+		MODE_CODE16 | MODE_STACK16 | MODE_PROTECTED | MODE_LONG,
+		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_LONG | MODE_FLAT,
 		MODE_CODE64 | MODE_STACK64 | MODE_PROTECTED | MODE_LONG | MODE_FLAT,
 		MODE_CODE64 | MODE_STACK64 | MODE_PROTECTED | MODE_LONG | MODE_FLAT | MODE_USER,
-		MODE_CODE64 | MODE_STACK64 | MODE_PROTECTED | MODE_LONG | MODE_FLAT | MODE_X87_NM | MODE_SSE_NM | MODE_AVX_UD,
-		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_FLAT | MODE_MMX_UD | MODE_SSE_UD | MODE_WAIT_NM | MODE_AVX_UD,
+		MODE_CODE64 | MODE_STACK64 | MODE_PROTECTED | MODE_LONG | MODE_FLAT | MODE_X87_NM | MODE_SSE_NM |
+			MODE_AVX_UD,
+		MODE_CODE32 | MODE_STACK32 | MODE_PROTECTED | MODE_FLAT | MODE_MMX_UD | MODE_SSE_UD | MODE_WAIT_NM |
+			MODE_AVX_UD,
 	};
 	return code[n % ARRAY_SIZE(code)];
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs one instruction natively with all registers given: hostrun.h.
  *
- * The entry loads every register, RSP too, and jumps to the instruction. What follows the instruction in memory jumps to the exit, which
- * stores them. Everywhere else the code is INT3, so a branch ends in a signal, as a fault does; the handler, on a stack of
- * its own, takes the registers from the signal frame and has it return to the exit's second half. */
+ * The entry loads every register, RSP too, and jumps to the instruction. What follows the instruction in memory
+ * jumps to the exit, which stores them. Everywhere else the code is INT3, so a branch ends in a signal, as a
+ * fault does; the handler, on a stack of its own, takes the registers from the signal frame and has it return to
+ * the exit's second half. */
 #include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <signal.h>
@@ -120,7 +121,9 @@ static bool map(uint64_t at, uint64_t size, int protection)
 
 static bool set_ldt(unsigned entry, uint64_t base, unsigned contents)
 {
-	struct user_desc d = { .entry_number = entry, .base_addr = (unsigned)base, .limit = 0xffff, .contents = contents & 3, .useable = 1 };
+	struct user_desc d = { .entry_number = entry, .base_addr = (unsigned)base, .limit = 0xffff, .useable = 1 };
+
+	d.contents = contents & 3;
 	return !syscall(SYS_modify_ldt, 1, &d, sizeof(d));
 }
 
@@ -168,7 +171,8 @@ bool hostrun_init(void)
 
 bool hostrun_init16(void)
 {
-	return set_ldt(LDT_CODE16 >> 3, HOST_CODE, MODIFY_LDT_CONTENTS_CODE) && set_ldt(LDT_DATA16 >> 3, HOST_DATA, MODIFY_LDT_CONTENTS_DATA);
+	return set_ldt(LDT_CODE16 >> 3, HOST_CODE, MODIFY_LDT_CONTENTS_CODE) &&
+	       set_ldt(LDT_DATA16 >> 3, HOST_DATA, MODIFY_LDT_CONTENTS_DATA);
 }
 
 uint64_t host_fs_base(void)

@@ -40,9 +40,9 @@ bool hostrun_init(void);
 /* Sets up the segments that 16-bit code needs; false when this host has no LDT for us. */
 bool hostrun_init16(void);
 uint64_t host_fs_base(void);
-/* Runs the bytes natively at state->rip, as code of `mode`: MODE_CODE64, MODE_CODE32, or MODE_CODE16 where CS has base HOST_CODE, and
- * DS, ES and SS (16 bits wide) have base HOST_DATA. State goes in and comes out. An instruction that branches must
- * branch to HOST_CODE, or where nothing is mapped. */
+/* Runs the bytes natively at state->rip, as code of `mode`: MODE_CODE64, MODE_CODE32, or MODE_CODE16 where CS
+ * has base HOST_CODE, and DS, ES and SS (16 bits wide) have base HOST_DATA. State goes in and comes out. An
+ * instruction that branches must branch to HOST_CODE, or where nothing is mapped. */
 struct host_end hostrun(struct host_state *, const uint8_t *bytes, unsigned length, uint32_t mode);
 
 /* hosttwin.c -- The core whose page tables map the two areas at the addresses where they are; CPL 3, as the host's side. */

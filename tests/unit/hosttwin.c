@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The emulated side of hostrun.h: a core in long mode at CPL 3 whose page tables map the data of the native side to itself. The code is not mapped:
- * decoding gets the bytes, and an operand there is none that the host may touch.
- * Segments and control registers are those that Linux gives to a user program. SDM 3A chapters 3 and 4. */
+/* The emulated side of hostrun.h: a core in long mode at CPL 3 whose page tables map the data of the native side
+ * to itself. The code is not mapped: decoding gets the bytes, and an operand there is none that the host may
+ * touch. Segments and control registers are those that Linux gives to a user program. SDM 3A chapters 3 and 4. */
 #include <stdlib.h>
 #include <string.h>
 #include "hostrun.h"
@@ -18,7 +18,10 @@ static uint64_t table[TABLES][512] __attribute__((aligned(4096))); /* "physical"
 static unsigned tables = 1;
 
 static const struct x86_model everything = {
-	.name = "twin", .vendor = "GenuineIntel", .physical_bits = 48, .linear_bits = 48,
+	.name = "twin",
+	.vendor = "GenuineIntel",
+	.physical_bits = 48,
+	.linear_bits = 48,
 	.features = { [0 ... FEAT_WORDS - 1] = ~0u },
 };
 
@@ -56,9 +59,13 @@ static void set_segments(uint32_t mode)
 	bool code16 = (mode & MODE_CODE) == MODE_CODE16, code64 = (mode & MODE_CODE) == MODE_CODE64;
 	uint32_t size = code16 ? 0 : SEGA_DB | SEGA_G, limit = code16 ? 0xffff : 0xffffffff;
 
-	seg[SEG_CS] = (struct x86_segment){ .base = code16 ? HOST_CODE : 0, .limit = limit,
-					    .attr = SEGA_USER | SEGA_CODE | SEGA_READABLE | (code64 ? SEGA_L | SEGA_G : size) };
-	seg[SEG_SS] = (struct x86_segment){ .base = code16 ? HOST_DATA : 0, .limit = limit, .attr = SEGA_USER | SEGA_WRITABLE | size };
+	seg[SEG_CS] = (struct x86_segment){ .base = code16 ? HOST_CODE : 0,
+					    .limit = limit,
+					    .attr = SEGA_USER | SEGA_CODE | SEGA_READABLE |
+						    (code64 ? SEGA_L | SEGA_G : size) };
+	seg[SEG_SS] = (struct x86_segment){ .base = code16 ? HOST_DATA : 0,
+					    .limit = limit,
+					    .attr = SEGA_USER | SEGA_WRITABLE | size };
 	seg[SEG_DS] = seg[SEG_ES] = seg[SEG_SS];
 	seg[SEG_FS] = (struct x86_segment){ .base = host_fs_base(), .attr = SEGA_UNUSABLE };
 	seg[SEG_GS] = (struct x86_segment){ .base = HOST_GS_BASE, .attr = SEGA_UNUSABLE };

@@ -288,7 +288,7 @@ static void other_ports(void)
 static void round_trip(void)
 {
 	fresh();
-	control(0x45);
+	control(0x65);
 	KEYS("\x1c\xf0\x1c\x1b");
 	clock_step(vm, MILLISECOND);
 	data(0xed);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Makes random instances of the encodings in integer_rows.c: prefixes, ModRM and SIB bytes, immediates, and a state in which the
- * operands lie in the test's data, sometimes across its pages and borders. SDM volume 2, chapter 2. */
+/* Makes random instances of the encodings in integer_rows.c: prefixes, ModRM and SIB bytes, immediates, and a
+ * state in which the operands lie in the test's data, sometimes across its pages and borders. SDM volume 2,
+ * chapter 2. */
 #include <stdlib.h>
 #include <string.h>
 #include "integer_cases.h"
 
 #define POOL 65536u
 #define FILL_UNIFORM BIT(20) /* in integer_case.fill: all bytes the same, but a few */
-#define DISTANCE 0x400u      /* of an instruction from the ends of the code */
+#define DISTANCE 0x400u	     /* of an instruction from the ends of the code */
 
 static uint64_t seed_state;
 
@@ -44,23 +45,54 @@ static uint64_t value(void)
 
 /* One encoding, parsed */
 enum word {
-	W_L = BIT(0), W_32 = BIT(1), W_64 = BIT(2), W_REXW = BIT(3), W_M = BIT(4), W_NO66 = BIT(5), W_STK = BIT(6), W_BP = BIT(7),
-	W_STR = BIT(8), W_XLAT = BIT(9), W_BIT = BIT(10), W_DIV = BIT(11), W_CMPX = BIT(12), W_CMPP = BIT(13), W_A16 = BIT(14),
-	W_TGT = BIT(15), W_RET = BIT(16), W_CNT = BIT(17), W_PLUSR = BIT(18), W_VEX = BIT(19), W_VVVV = BIT(20), W_MODRM = BIT(21),
-	W_IB = BIT(22), W_IW = BIT(23), W_IZ = BIT(24), W_IV = BIT(25), W_MO = BIT(26), W_REL8 = BIT(27), W_RELZ = BIT(28), W_LV = BIT(29),
+	W_L = BIT(0),
+	W_32 = BIT(1),
+	W_64 = BIT(2),
+	W_REXW = BIT(3),
+	W_M = BIT(4),
+	W_NO66 = BIT(5),
+	W_STK = BIT(6),
+	W_BP = BIT(7),
+	W_STR = BIT(8),
+	W_XLAT = BIT(9),
+	W_BIT = BIT(10),
+	W_DIV = BIT(11),
+	W_CMPX = BIT(12),
+	W_CMPP = BIT(13),
+	W_A16 = BIT(14),
+	W_TGT = BIT(15),
+	W_RET = BIT(16),
+	W_CNT = BIT(17),
+	W_PLUSR = BIT(18),
+	W_VEX = BIT(19),
+	W_VVVV = BIT(20),
+	W_MODRM = BIT(21),
+	W_IB = BIT(22),
+	W_IW = BIT(23),
+	W_IZ = BIT(24),
+	W_IV = BIT(25),
+	W_MO = BIT(26),
+	W_REL8 = BIT(27),
+	W_RELZ = BIT(28),
+	W_LV = BIT(29),
 };
-static const struct { const char *text; unsigned word; } words[] = {
-	{ "l", W_L }, { "32", W_32 }, { "64", W_64 }, { "W", W_REXW }, { "m", W_M }, { "no66", W_NO66 }, { "stk", W_STK }, { "bp", W_BP },
-	{ "str", W_STR }, { "xlat", W_XLAT }, { "bit", W_BIT }, { "div", W_DIV }, { "cmpx", W_CMPX }, { "cmpp", W_CMPP }, { "a16", W_A16 },
-	{ "tgt", W_TGT }, { "ret", W_RET }, { "cnt", W_CNT }, { "+r", W_PLUSR }, { "/r", W_MODRM }, { "ib", W_IB }, { "iw", W_IW },
-	{ "iz", W_IZ }, { "iv", W_IV }, { "mo", W_MO }, { "rel8", W_REL8 }, { "relz", W_RELZ }, { "lv", W_LV },
+static const struct {
+	const char *text;
+	unsigned word;
+} words[] = {
+	{ "l", W_L },	    { "32", W_32 },	{ "64", W_64 },	    { "W", W_REXW },	{ "m", W_M },
+	{ "no66", W_NO66 }, { "stk", W_STK },	{ "bp", W_BP },	    { "str", W_STR },	{ "xlat", W_XLAT },
+	{ "bit", W_BIT },   { "div", W_DIV },	{ "cmpx", W_CMPX }, { "cmpp", W_CMPP }, { "a16", W_A16 },
+	{ "tgt", W_TGT },   { "ret", W_RET },	{ "cnt", W_CNT },   { "+r", W_PLUSR },	{ "/r", W_MODRM },
+	{ "ib", W_IB },	    { "iw", W_IW },	{ "iz", W_IZ },	    { "iv", W_IV },	{ "mo", W_MO },
+	{ "rel8", W_REL8 }, { "relz", W_RELZ }, { "lv", W_LV },
 };
 struct encoding {
-	unsigned words;   /* W_* */
+	unsigned words; /* W_* */
 	uint8_t opcode[4], count;
 	uint8_t mandatory; /* prefix byte, or 0 */
 	uint8_t map, pp;   /* of VEX */
-	int digit;         /* of ModRM.reg, or -1 */
+	int digit;	   /* of ModRM.reg, or -1 */
 };
 
 static void parse_word(struct encoding *e, const char *text)
@@ -119,17 +151,17 @@ static struct encoding pick(const char *encodings)
 struct build {
 	struct integer_case *c;
 	struct encoding e;
-	uint32_t code;          /* MODE_CODE* */
-	unsigned osize, asize;  /* in bytes */
-	uint8_t rex;            /* 0: none */
-	uint64_t seg_base;      /* of the memory operand */
+	uint32_t code;	       /* MODE_CODE* */
+	unsigned osize, asize; /* in bytes */
+	uint8_t rex;	       /* 0: none */
+	uint64_t seg_base;     /* of the memory operand */
 	bool lock, repeat, register_operand, rip_relative;
 	uint8_t modrm, sib, disp_bytes;
 	bool has_sib;
-	int base, index;        /* registers, or -1 */
+	int base, index;	 /* registers, or -1 */
 	unsigned scale, reg, rm; /* rm: the register operand */
 	int64_t disp;
-	uint64_t ea;            /* where the operand is to be, as an offset in its segment */
+	uint64_t ea; /* where the operand is to be, as an offset in its segment */
 };
 
 static void emit(struct integer_case *c, uint64_t v, unsigned size)
@@ -162,7 +194,8 @@ static uint64_t place(bool aligned)
 	return aligned && !one_in(4) ? at & ~15ULL : at;
 }
 
-static bool is_legacy_prefix_free(const struct encoding *e) /* may take prefixes at will without becoming another instruction */
+static bool
+is_legacy_prefix_free(const struct encoding *e) /* may take prefixes at will without becoming another instruction */
 {
 	return e->count == 1 && !e->mandatory && !(e->words & W_VEX) && e->opcode[0] != 0x90;
 }
@@ -304,8 +337,10 @@ static void make_modrm(struct build *b)
 		make_modrm_memory(b, mod, rm);
 	if (b->has_sib)
 		emit(b->c, b->sib, 1);
-	b->disp = b->disp_bytes == 1 ? (int8_t)random_next() : b->disp_bytes == 2 ? (int16_t)random_next()
-		: b->disp_bytes ? (int32_t)(random_below(65536) - 32768) : 0;
+	b->disp = b->disp_bytes == 1   ? (int8_t)random_next()
+		  : b->disp_bytes == 2 ? (int16_t)random_next()
+		  : b->disp_bytes      ? (int32_t)(random_below(65536) - 32768)
+				       : 0;
 }
 
 static void set_reg(struct build *b, int r, uint64_t v) /* any upper part above an address of asize bytes */
@@ -406,7 +441,7 @@ static void make_string(struct build *b)
 	if (one_in(2)) {
 		b->c->fill |= FILL_UNIFORM;
 		if (one_in(2))
-			gpr[RAX] = 0x0101010101010101 * (uint8_t)b->c->fill;
+			gpr[RAX] = 0x0101010101010101ULL * (uint8_t)b->c->fill;
 	}
 }
 
@@ -418,7 +453,9 @@ static void make_operands(struct build *b)
 	bool used = !b->register_operand && ((int)b->reg == b->base || (int)b->reg == b->index);
 
 	if (w & W_CNT)
-		gpr[RCX] = one_in(2) ? (gpr[RCX] & ~0xffULL) | random_below(72) : one_in(2) ? random_below(2) : gpr[RCX];
+		gpr[RCX] = one_in(2)   ? (gpr[RCX] & ~0xffULL) | random_below(72)
+			   : one_in(2) ? random_below(2)
+				       : gpr[RCX];
 	if (w & W_STK) {
 		gpr[RSP] = (place(false) & ~(one_in(2) ? 7ULL : 0)) - data_base(b);
 		if (one_in(50)) /* where it is not canonical any more, or wraps */
@@ -433,7 +470,8 @@ static void make_operands(struct build *b)
 	if ((w & W_MODRM) && !b->register_operand)
 		aim(b);
 	if ((w & W_BIT) && !used && !b->register_operand)
-		gpr[b->reg] = ((random_below(65536) - 32768ULL) & size_mask(b->osize)) | (bits < 64 ? random_next() << bits : 0);
+		gpr[b->reg] = ((random_below(65536) - 32768ULL) & size_mask(b->osize)) |
+			      (bits < 64 ? random_next() << bits : 0);
 	if ((w & W_DIV) && !one_in(4)) {
 		gpr[RDX] = one_in(2) ? 0 : random_next() % 7 - 3;
 		if (one_in(2))
@@ -442,7 +480,9 @@ static void make_operands(struct build *b)
 	uint64_t linear = b->ea + b->seg_base + data_base(b);
 	if ((w & W_CMPX) && one_in(2)) {
 		if (b->register_operand)
-			gpr[RAX] = one_in(2) ? gpr[b->rm] : (gpr[b->rm] & size_mask(b->osize)) | (bits < 64 ? random_next() << bits : 0);
+			gpr[RAX] = one_in(2) ? gpr[b->rm]
+					     : (gpr[b->rm] & size_mask(b->osize)) |
+						       (bits < 64 ? random_next() << bits : 0);
 		else
 			poke(b, linear, gpr[RAX], random_next());
 	}
@@ -497,7 +537,8 @@ void integer_case_fill(const struct integer_case *c)
 	static uint8_t pool[POOL];
 	uint8_t *data = (uint8_t *)HOST_DATA;
 
-	if (!pool[0] && !pool[1] && !pool[2]) { /* the first time; fixed, so that a case does not depend on the ones before */
+	if (!pool[0] && !pool[1] &&
+	    !pool[2]) { /* the first time; fixed, so that a case does not depend on the ones before */
 		uint64_t s = 1;
 		for (unsigned n = 0; n < POOL; n++, s = s * 6364136223846793005 + 1442695040888963407)
 			pool[n] = s >> 40 & 1 && n & 64 ? 0xff * (s >> 41 & 1) : (uint8_t)(s >> 33);

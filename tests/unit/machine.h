@@ -85,12 +85,13 @@ __attribute__((unused)) static bool same_state(struct vm *one, struct vm *two)
 }
 
 /* Feeds the device its own state with bytes cut off and changed; after each, `use` may do with it what a guest can. A device whose load
- * failed is reset, as its contract is. */
+ * failed may not be used (the machine is thrown away): it gets the good state again. */
 __attribute__((unused)) static void abuse_state(struct vm *vm, const char *name, void (*use)(struct vm *))
 {
 	struct device *d = device_find(vm, name);
 	struct buffer good = { 0 };
 	uint32_t random = 12345;
+	bool intact = true;
 	device_save(d, &good);
 	for (unsigned round = 0; round < 4000; round++) {
 		struct buffer bad = { 0 };
@@ -101,13 +102,12 @@ __attribute__((unused)) static void abuse_state(struct vm *vm, const char *name,
 			bad.data[VERSION_BYTES + (random >> 8) % (bad.size - VERSION_BYTES)] = random >> 24;
 		}
 		if (device_load(d, &bad)) {
-			pthread_mutex_lock(&d->lock);
-			d->class->reset(d, RESET_COLD);
-			pthread_mutex_unlock(&d->lock);
+			good.at = good.error = 0;
+			intact &= !device_load(d, &good);
 		}
 		use(vm);
 		buffer_fini(&bad);
 	}
 	buffer_fini(&good);
-	ok(true, "%s survives broken state", name);
+	ok(intact, "%s survives broken state", name);
 }

@@ -219,6 +219,8 @@ static void use(struct vm *v)
 	vm = v;
 	for (unsigned i = 0; i < 16; i++)
 		get(i);
+	clock_step(vm, MILLISECOND);
+	put(B, 0x02);
 	clock_step(vm, 3 * SECOND);
 	put(B, 0x82);
 	put(B, 0x42);
