@@ -74,10 +74,10 @@ command_archive() {
         (cd "$1" && printf 'run-command\n' | cpio --quiet -o -H newc -R 0:0 >command.cpio)
 }
 
-# What a guest needs that runs a command: no messages of the kernel on the serial line, and an end of the machine
-# (by triple fault) instead of an endless wait when the kernel panics.
+# What a guest needs that runs a command: no messages of the kernel on the serial line, and a reset instead of an endless
+# wait when the kernel panics; --no-reboot makes that the end.
 # shellcheck disable=SC2034
-quiet_append='console=ttyS0 quiet loglevel=0 panic=-1 reboot=t'
+quiet_append='console=ttyS0 quiet loglevel=0 panic=-1'
 
 # guest_status FILE: the exit status that the guest left on its debug port, nothing when there is none.
 guest_status() {
