@@ -110,15 +110,18 @@ static const struct bus_range *overlap(const struct bus_map *map, uint64_t start
 	return NULL;
 }
 
-static int add_locked(struct bus *bus, enum bus_space space, struct bus_range *range)
+static int add_locked(struct bus *bus, enum bus_space space, struct bus_range *range, bool quiet)
 {
 	struct bus_map *old = atomic_load(&bus->map[space]), *map;
 	const struct bus_range *other = overlap(old, range->start, range->start + (range->size - 1));
 	unsigned at;
 
+	if (other && quiet)
+		return -EEXIST;
 	if (other) {
 		log_error("%s %s at %#lx, %lu bytes, would overlap %s's at %#lx", owner(range),
-			  space == BUS_PORT ? "ports" : "memory range", range->start, range->size, owner(other), other->start);
+			  space == BUS_PORT ? "ports" : "memory range", range->start, range->size, owner(other),
+			  other->start);
 		return -EEXIST;
 	}
 	map = map_new(old->count + 1);
@@ -132,8 +135,8 @@ static int add_locked(struct bus *bus, enum bus_space space, struct bus_range *r
 	return 0;
 }
 
-int bus_add_at(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops, struct device *device,
-	       uint64_t offset)
+static int add(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops,
+	       struct device *device, uint64_t offset, bool quiet)
 {
 	struct bus_range *range;
 	int error;
@@ -151,14 +154,27 @@ int bus_add_at(struct vm *vm, enum bus_space space, uint64_t start, uint64_t siz
 	range->device = device;
 	range->offset = offset;
 	pthread_mutex_lock(&vm->bus.lock);
-	error = add_locked(&vm->bus, space, range);
+	error = add_locked(&vm->bus, space, range, quiet);
 	pthread_mutex_unlock(&vm->bus.lock);
 	if (error)
 		free(range);
 	return error;
 }
 
-int bus_add(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops, struct device *device)
+int bus_add_at(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops,
+	       struct device *device, uint64_t offset)
+{
+	return add(vm, space, start, size, ops, device, offset, false);
+}
+
+int bus_claim(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops,
+	      struct device *device, uint64_t offset)
+{
+	return add(vm, space, start, size, ops, device, offset, true);
+}
+
+int bus_add(struct vm *vm, enum bus_space space, uint64_t start, uint64_t size, const struct bus_ops *ops,
+	    struct device *device)
 {
 	return bus_add_at(vm, space, start, size, ops, device, 0);
 }
@@ -272,7 +288,8 @@ static void write_range(struct bus_range *r, uint64_t address, unsigned size, ui
 	pthread_mutex_unlock(&r->device->lock);
 }
 
-static void show(enum bus_space space, const char *what, const struct bus_range *r, uint64_t address, unsigned size, uint64_t value)
+static void show(enum bus_space space, const char *what, const struct bus_range *r, uint64_t address, unsigned size,
+	uint64_t value)
 {
 	const char *name = r ? owner(r) : "nobody";
 

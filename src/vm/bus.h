@@ -10,9 +10,9 @@ struct device;
 
 enum bus_space { BUS_MEMORY, BUS_PORT, BUS_SPACES };
 
-/* One handler type for ports and MMIO. `offset` counts from the start of the range; size is 1, 2, 4 or 8. An access wider than
- * max_size is split by the bus into accesses of max_size, low address first; one narrower than min_size reaches
- * the handler as it is. The bus holds device->lock around the call. */
+/* One handler type for ports and MMIO. `offset` counts from the start of the range; size is 1, 2, 4 or 8. An
+ * access wider than max_size is split by the bus into accesses of max_size, low address first; one narrower than
+ * min_size reaches the handler as it is. The bus holds device->lock around the call. */
 struct bus_ops {
 	uint64_t (*read)(struct device *, uint64_t offset, unsigned size);
 	void (*write)(struct device *, uint64_t offset, unsigned size, uint64_t value);
@@ -42,7 +42,8 @@ struct bus {
 	_Atomic(struct bus_map *) map[BUS_SPACES];
 	struct bus_map *retired;     /* replaced maps and removed ranges that a vCPU may still be looking at */
 	struct bus_range *removed;
-	_Atomic unsigned garbage;    /* number of both: from BUS_GARBAGE on, a vCPU calls bus_reclaim at the next safe point */
+	/* number of both: from BUS_GARBAGE on, a vCPU calls bus_reclaim at the next safe point */
+	_Atomic unsigned garbage;
 	_Atomic uint64_t unclaimed_reads[BUS_SPACES], unclaimed_writes[BUS_SPACES];
 	pthread_mutex_t lock; /* for changes */
 };
@@ -52,7 +53,11 @@ int bus_init(struct vm *);
 void bus_fini(struct vm *);
 /* Registers a range; -EEXIST (after an error naming both devices) when it overlaps another. */
 int bus_add(struct vm *, enum bus_space, uint64_t start, uint64_t size, const struct bus_ops *, struct device *);
-int bus_add_at(struct vm *, enum bus_space, uint64_t start, uint64_t size, const struct bus_ops *, struct device *, uint64_t offset);
+int bus_add_at(struct vm *, enum bus_space, uint64_t start, uint64_t size, const struct bus_ops *, struct device *,
+	uint64_t offset);
+/* As bus_add_at, for a range that the guest places: -EEXIST, without a word, when it overlaps another. */
+int bus_claim(struct vm *, enum bus_space, uint64_t start, uint64_t size, const struct bus_ops *, struct device *,
+	uint64_t offset);
 int bus_remove(struct vm *, enum bus_space, uint64_t start);
 /* From a vCPU thread, holding no device lock. An address nobody claims reads as all ones, and ignores writes. */
 uint64_t bus_read(struct vm *, enum bus_space, uint64_t address, unsigned size);

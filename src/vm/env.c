@@ -5,7 +5,8 @@
 #include "engine/engine.h"
 #include "util/log.h"
 
-/* On the path of each TLB miss. RAM below the hole, which is nearly all there is, needs one compare and one sum. */
+/* On the path of each TLB miss. RAM from 1 MiB to the hole, which is nearly all there is, needs one compare and
+ * one sum. */
 static uint8_t *env_page(struct x86_core *core, gpa_t gpa, enum x86_access access, bool *traced)
 {
 	struct vm *vm = vcpu_of(core)->vm;
@@ -13,7 +14,7 @@ static uint8_t *env_page(struct x86_core *core, gpa_t gpa, enum x86_access acces
 	uint64_t offset = gpa, page;
 
 	*traced = false;
-	if (unlikely(gpa >= m->low_ram)) {
+	if (unlikely(gpa - m->plain_start >= m->plain_size)) {
 		const struct memory_region *r = memory_find(vm, gpa);
 		if (!r || (access == ACCESS_WRITE && r->kind != MEMORY_RAM))
 			return NULL;
@@ -44,7 +45,16 @@ static uint64_t env_io_read(struct x86_core *core, enum x86_space space, uint64_
 
 static void env_io_write(struct x86_core *core, enum x86_space space, uint64_t address, unsigned size, uint64_t value)
 {
-	bus_write(vcpu_of(core)->vm, bus_of(space), address, size, value);
+	struct vm *vm = vcpu_of(core)->vm;
+
+	if (unlikely(vm->memory.shadowing) && space == SPACE_MEMORY) {
+		const struct memory_region *r = memory_find(vm, address);
+		if (r && r->kind == MEMORY_SHADOW) {
+			guest_write(vm, address, &value, size);
+			return;
+		}
+	}
+	bus_write(vm, bus_of(space), address, size, value);
 }
 
 static uint64_t env_tsc(struct x86_core *core)
@@ -96,7 +106,8 @@ static bool env_rdmsr(struct x86_core *core, uint32_t index, uint64_t *value)
 	struct vcpu *vcpu = vcpu_of(core);
 	const struct irq *irq = &vcpu->vm->irq;
 
-	return irq->controller && irq->controller->rdmsr && irq->controller->rdmsr(irq->controller_device, vcpu, index, value);
+	return irq->controller && irq->controller->rdmsr && irq->controller->rdmsr(irq->controller_device, vcpu, index,
+		value);
 }
 
 static bool env_wrmsr(struct x86_core *core, uint32_t index, uint64_t value)
@@ -104,7 +115,8 @@ static bool env_wrmsr(struct x86_core *core, uint32_t index, uint64_t value)
 	struct vcpu *vcpu = vcpu_of(core);
 	const struct irq *irq = &vcpu->vm->irq;
 
-	return irq->controller && irq->controller->wrmsr && irq->controller->wrmsr(irq->controller_device, vcpu, index, value);
+	return irq->controller && irq->controller->wrmsr && irq->controller->wrmsr(irq->controller_device, vcpu, index,
+		value);
 }
 
 static uint64_t env_cr8_read(struct x86_core *core)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Guest-physical memory: the memfd, the monitor's view of it, the map of regions, and the checked ways to it.
  *
- * A writer stores first and marks the page dirty afterwards; who reads the log clears the mark first and copies afterwards. So a
- * write is never lost, at worst copied twice. The same order serves decoded code: an engine marks a page CODE first and
- * reads it afterwards, so either it sees the new bytes or the writer sees the mark. */
+ * A writer stores first and marks the page dirty afterwards; who reads the log clears the mark first and copies
+ * afterwards. So a write is never lost, at worst copied twice. The same order serves decoded code: an engine marks
+ * a page CODE first and reads it afterwards, so either it sees the new bytes or the writer sees the mark. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -62,12 +62,13 @@ static int check_size(uint64_t ram)
 
 static int map_view(struct memory *m)
 {
-	uint8_t *reserved = mmap(NULL, m->size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, shared = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+	uint8_t *reserved = mmap(NULL, m->size + 2 * GUARD, PROT_NONE, anonymous, -1, 0);
 
 	if (reserved == MAP_FAILED)
 		return -errno;
 	m->host = reserved + GUARD;
-	if (mmap(m->host, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, m->fd, 0) == MAP_FAILED)
+	if (mmap(m->host, m->size, PROT_READ | PROT_WRITE, shared, m->fd, 0) == MAP_FAILED)
 		return -errno;
 	/* A crash dump of the monitor need not hold the guest. */
 	madvise(m->host, m->size, MADV_DONTDUMP);
@@ -95,8 +96,10 @@ static struct memory_map *map_ram(const struct memory *m)
 		return NULL;
 	map->region[map->count++] = (struct memory_region){ .size = m->low_ram, .kind = MEMORY_RAM, .name = "ram" };
 	if (m->ram_size > m->low_ram)
-		map->region[map->count++] = (struct memory_region){ .start = RAM_HOLE_END, .size = m->ram_size - m->low_ram,
-								    .offset = m->low_ram, .kind = MEMORY_RAM, .name = "ram-high" };
+		map->region[map->count++] = (struct memory_region){
+			.start = RAM_HOLE_END, .size = m->ram_size - m->low_ram, .offset = m->low_ram, .kind = MEMORY_RAM,
+			.name = "ram-high",
+		};
 	return map;
 }
 
@@ -107,7 +110,9 @@ int memory_init(struct vm *vm, uint64_t ram, uint64_t rom_size)
 	void *bits;
 	int error = check_size(ram);
 
-	*m = (struct memory){ .fd = -1, .ram_size = ram, .size = ram + align_up(rom_size, PAGE_SIZE), .low_ram = MIN(ram, RAM_HOLE_START) };
+	*m = (struct memory){ .fd = -1, .ram_size = ram, .size = ram + align_up(rom_size, PAGE_SIZE),
+		.low_ram = MIN(ram, RAM_HOLE_START) };
+	pthread_mutex_init(&m->lock, NULL);
 	if (error)
 		return error;
 	error = make_memfd(m);
@@ -115,7 +120,8 @@ int memory_init(struct vm *vm, uint64_t ram, uint64_t rom_size)
 		error = map_view(m);
 	if (error)
 		goto fail;
-	bits = mmap(NULL, m->size / PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	bits = mmap(NULL, m->size / PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
 	if (bits == MAP_FAILED) {
 		error = -errno;
 		goto fail;
@@ -126,7 +132,14 @@ int memory_init(struct vm *vm, uint64_t ram, uint64_t rom_size)
 		error = -ENOMEM;
 		goto fail;
 	}
-	atomic_store(&m->map, map);
+	m->fixed = map;
+	map = memory_flatten(m);
+	if (!map) {
+		error = -ENOMEM;
+		goto fail;
+	}
+	m->next = map;
+	memory_apply(vm);
 	return 0;
 fail:
 	refuse(ram, strerror(-error));
@@ -137,13 +150,16 @@ fail:
 void memory_fini(struct vm *vm)
 {
 	struct memory *m = &vm->memory;
-	struct memory_map *map = atomic_load(&m->map);
+	struct memory_map *map;
 
-	free(map);
+	free(m->fixed);
+	free(atomic_load(&m->map));
+	free(atomic_load(&m->next));
 	while ((map = m->retired)) {
 		m->retired = map->older;
 		free(map);
 	}
+	pthread_mutex_destroy(&m->lock);
 	if (m->page_bits)
 		munmap((void *)m->page_bits, m->size / PAGE_SIZE);
 	if (m->host)
@@ -153,16 +169,10 @@ void memory_fini(struct vm *vm)
 	*m = (struct memory){ .fd = -1 };
 }
 
-static void tell_engines(struct vm *vm, const struct memory_region *region)
-{
-	if (vm->engine && vm->engine->memory_changed && vm->engine->memory_changed(vm, region))
-		log_warn("engine %s does not see the new memory '%s'", vm->engine->name, region->name);
-}
-
 static int insert(struct vm *vm, const struct memory_region *region)
 {
 	struct memory *m = &vm->memory;
-	struct memory_map *old = atomic_load(&m->map), *map;
+	struct memory_map *old = m->fixed, *map;
 	unsigned at = 0;
 
 	for (unsigned i = 0; i < old->count; i++) {
@@ -180,38 +190,53 @@ static int insert(struct vm *vm, const struct memory_region *region)
 	memcpy(map->region, old->region, at * sizeof(map->region[0]));
 	map->region[at] = *region;
 	memcpy(map->region + at + 1, old->region + at, (old->count - at) * sizeof(map->region[0]));
-	atomic_store(&m->map, map);
-	old->older = m->retired;
-	m->retired = old;
-	tell_engines(vm, &map->region[at]);
+	pthread_mutex_lock(&m->lock);
+	m->fixed = map;
+	pthread_mutex_unlock(&m->lock);
+	free(old);
+	return memory_commit(vm);
+}
+
+int memory_reserve(struct vm *vm, const void *data, uint64_t size, const char *name, uint64_t *offset)
+{
+	struct memory *m = &vm->memory;
+
+	*offset = m->ram_size + m->rom_used;
+	if (!size || size % PAGE_SIZE) {
+		log_error("memory '%s' is not whole pages", name);
+		return -EINVAL;
+	}
+	if (size > m->size - *offset) {
+		log_error("no room for '%s' of %lu bytes in the ROM part of memory", name, size);
+		return -ENOSPC;
+	}
+	if (data)
+		memcpy(m->host + *offset, data, size);
+	m->rom_used += size;
 	return 0;
 }
 
 int memory_add_rom(struct vm *vm, gpa_t start, const void *data, uint64_t size, const char *name)
 {
-	struct memory *m = &vm->memory;
-	struct memory_region region = { .start = start, .size = size, .offset = m->ram_size + m->rom_used, .kind = MEMORY_ROM, .name = name };
+	struct memory_region region = { .start = start, .size = size, .kind = MEMORY_ROM, .name = name };
 	int error;
 
-	if (!size || size % PAGE_SIZE || start % PAGE_SIZE || start + size < start) {
+	if (start % PAGE_SIZE || start + size < start) {
 		log_error("memory '%s' at %#lx is not whole pages", name, start);
 		return -EINVAL;
 	}
-	if (size > m->size - region.offset) {
-		log_error("no room for '%s' of %lu bytes in the ROM part of memory", name, size);
-		return -ENOSPC;
-	}
-	if (data)
-		memcpy(m->host + region.offset, data, size);
+	error = memory_reserve(vm, data, size, name, &region.offset);
+	if (error)
+		return error;
 	error = insert(vm, &region);
-	if (!error)
-		m->rom_used += size;
+	if (error)
+		vm->memory.rom_used -= size;
 	return error;
 }
 
 const struct memory_region *memory_find(struct vm *vm, gpa_t gpa)
 {
-	const struct memory_map *map = atomic_load_explicit(&vm->memory.map, memory_order_acquire);
+	const struct memory_map *map = atomic_load(&vm->memory.map);
 	unsigned low = 0, high = map->count;
 
 	while (low < high) {
@@ -227,26 +252,46 @@ const struct memory_region *memory_find(struct vm *vm, gpa_t gpa)
 	return NULL;
 }
 
-uint8_t *memory_host(struct vm *vm, gpa_t gpa, uint64_t len)
+/* Other threads than vCPUs' do not stand still at a safe point, so they say when they look at a map. The order of
+ * both counts: who comes after the reclaimer looked finds the new map. */
+static bool reader_enters(struct memory *m)
 {
-	const struct memory_region *r = memory_find(vm, gpa);
-
-	if (!r || len > r->size - (gpa - r->start))
-		return NULL;
-	return vm->memory.host + r->offset + (gpa - r->start);
+	if (vcpu_current())
+		return false;
+	atomic_fetch_add(&m->readers, 1);
+	return true;
 }
 
-/* The longest piece from gpa on, at most len bytes, that lies in one region; NULL when there is none (or it is not RAM, where the
- * guest's memory is to be written). */
+static void reader_leaves(struct memory *m, bool entered)
+{
+	if (entered)
+		atomic_fetch_sub(&m->readers, 1);
+}
+
+/* The longest piece from gpa on, at most len bytes, that lies in one region; NULL when there is none (or it is not
+ * RAM, where the guest's memory is to be written). */
 static uint8_t *piece(struct vm *vm, gpa_t gpa, uint64_t len, bool write, uint64_t *size)
 {
+	struct memory *m = &vm->memory;
+	bool reader = reader_enters(m);
 	const struct memory_region *r = memory_find(vm, gpa);
+	uint8_t *host = NULL;
 
 	*size = 0;
-	if (!r || (write && r->kind != MEMORY_RAM))
-		return NULL;
-	*size = MIN(len, r->size - (gpa - r->start));
-	return vm->memory.host + r->offset + (gpa - r->start);
+	if (r && (!write || r->kind == MEMORY_RAM || r->kind == MEMORY_SHADOW)) {
+		*size = MIN(len, r->size - (gpa - r->start));
+		host = m->host + (write && r->kind == MEMORY_SHADOW ? r->shadow : r->offset) + (gpa - r->start);
+	}
+	reader_leaves(m, reader);
+	return host;
+}
+
+uint8_t *memory_host(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	uint64_t size;
+	uint8_t *host = piece(vm, gpa, len, false, &size);
+
+	return size < len ? NULL : host;
 }
 
 static bool all_there(struct vm *vm, gpa_t gpa, uint64_t len, bool write)
@@ -261,7 +306,8 @@ static bool all_there(struct vm *vm, gpa_t gpa, uint64_t len, bool write)
 	return true;
 }
 
-/* What a processor reads or writes as one unit, other processors must see as one: rings and flags are of 1 to 8 aligned bytes. */
+/* What a processor reads or writes as one unit, other processors must see as one: rings and flags are of 1 to 8
+ * aligned bytes. */
 static void copy(void *to, const void *from, uint64_t len)
 {
 	uintptr_t both = (uintptr_t)to | (uintptr_t)from;

@@ -223,6 +223,11 @@ static bool serve_machine(struct vcpu *vcpu)
 		vm_reset(vm);
 		vcpu_resume_all(vm);
 	}
+	if (unlikely(memory_pending(&vm->memory))) {
+		vcpu_stop_all(vm);
+		memory_apply(vm);
+		vcpu_resume_all(vm);
+	}
 	if (unlikely(vm->bus.garbage >= BUS_GARBAGE)) {
 		vcpu_stop_all(vm);
 		bus_reclaim(vm);

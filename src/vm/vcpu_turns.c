@@ -6,7 +6,7 @@
  * processors are halted, time jumps to the next timer. */
 #include "vm/vcpu.h"
 
-#define TURN 10000
+#define TURN 10007 /* a prime: no loop is always cut in one place, where it may hold the lock that others wait for */
 #define FOREVER (UINT64_MAX / 2)
 
 static bool turn(struct vcpu *vcpu)

@@ -11,7 +11,7 @@
 #include "util/log.h"
 #include "x86/cpuid.h"
 
-#define ROM_SIZE (16 * MiB) /* room for firmware and option ROMs; costs nothing until it is used */
+#define ROM_SIZE (64 * MiB) /* room for firmware, option ROMs and video memory; costs nothing until it is used */
 #define CPUS_MAX 255        /* 8-bit APIC IDs; 255 is the broadcast */
 #define DEFAULT_MODEL "v2"
 
