@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ACPI fixed hardware: PM1a event and control blocks, PM timer, an empty GPE block, and the SMI command port that hands the events to the
- * operating system. After the ACPI specification 6.3, section 4.8; register offsets are chips.h's, for the FADT.
+/* ACPI fixed hardware: PM1a event and control blocks, PM timer, an empty GPE block, and the SMI command port that
+ * hands the events to the operating system. After the ACPI specification 6.3, section 4.8; register offsets are
+ * chips.h's, for the FADT.
  *
  * There is no system management mode: what would raise an SMI raises nothing. The only sleep state is S5, off. */
 #include "device/chips.h"
@@ -48,6 +49,7 @@ struct acpi_pm {
 		struct irq_pin sci;
 		struct timer timer;
 		unsigned bits; /* of the PM timer */
+		uint16_t base; /* where the ports are; 0: nowhere */
 	} host;
 };
 
@@ -63,7 +65,8 @@ static uint64_t timer_ticks(struct acpi_pm *p)
 
 static bool sci(const struct acpi_pm *p)
 {
-	return (p->r.control & PM1_SCI_EN) && ((p->r.status & p->r.enable & PM1_ENABLE_BITS) || (p->r.gpe_status & p->r.gpe_enable));
+	bool event = (p->r.status & p->r.enable & PM1_ENABLE_BITS) || (p->r.gpe_status & p->r.gpe_enable);
+	return event && (p->r.control & PM1_SCI_EN);
 }
 
 /* TMR_STS is set whenever the highest bit of the timer changes. Nobody looks unless it is enabled. */
@@ -77,9 +80,10 @@ static void sync_timer(struct acpi_pm *p)
 
 static void update(struct acpi_pm *p)
 {
+	unsigned __int128 next_half = (unsigned __int128)(p->r.half + 1) << (p->host.bits - 1);
 	uint64_t deadline = TIMER_OFF;
 	if (p->r.enable & PM1_TMR)
-		deadline = (((unsigned __int128)(p->r.half + 1) << (p->host.bits - 1)) * NS + PM_TIMER_HZ - 1) / PM_TIMER_HZ;
+		deadline = (next_half * NS + PM_TIMER_HZ - 1) / PM_TIMER_HZ;
 	timer_arm(&p->host.timer, deadline);
 	irq_set(&p->host.sci, sci(p));
 }
@@ -202,16 +206,32 @@ static int acpi_pm_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+static const struct bus_ops ops = { .read = acpi_pm_read, .write = acpi_pm_write, .max_size = 4 };
+
+void acpi_pm_place(struct device *d, uint16_t base)
+{
+	struct acpi_pm *p = of(d);
+	if (base == p->host.base)
+		return;
+	if (p->host.base)
+		bus_remove(d->vm, BUS_PORT, p->host.base);
+	p->host.base = base && !bus_claim(d->vm, BUS_PORT, base, ACPI_PM_SIZE, &ops, d, 0) ? base : 0;
+}
+
+uint16_t acpi_pm_base(const struct device *d)
+{
+	return container_of(d, struct acpi_pm, device)->host.base;
+}
+
 static int acpi_pm_init(struct device *d)
 {
-	static const struct bus_ops ops = { .read = acpi_pm_read, .write = acpi_pm_write, .max_size = 4 };
 	struct acpi_pm *p = of(d);
 	const struct acpi_pm_config *config = d->place->config;
 	p->host.bits = config && config->timer_24bit ? 24 : 32;
 	irq_pin_init(&p->host.sci, d->vm, d->place->irq);
 	timer_init(&p->host.timer, d, d->name, timer_fired, NULL);
-	int error = bus_add(d->vm, BUS_PORT, d->place->base, ACPI_PM_SIZE, &ops, d);
-	return error ? error : bus_add_at(d->vm, BUS_PORT, ACPI_SMI_COMMAND, SMI_PORTS, &ops, d, SMI_OFFSET);
+	acpi_pm_place(d, (uint16_t)d->place->base);
+	return bus_add_at(d->vm, BUS_PORT, ACPI_SMI_COMMAND, SMI_PORTS, &ops, d, SMI_OFFSET);
 }
 
 static void acpi_pm_fini(struct device *d)
@@ -236,7 +256,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class acpi_pm_class = {
-	.name = "acpi-pm", .summary = "ACPI power management block", .size = sizeof(struct acpi_pm), .init = acpi_pm_init,
+	.name = "acpi-pm", .summary = "ACPI power management block", .size = sizeof(struct acpi_pm),
+	.init = acpi_pm_init,
 	.reset = acpi_pm_reset, .fini = acpi_pm_fini, .event = acpi_pm_event, .fields = fields, .version = 1,
 	.post_load = acpi_pm_post_load,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The reset control register at port CF9h, after the 82371SB (PIIX3) datasheet, section 2.5.5. Every reset is a full one. */
+/* The reset control register at port CF9h, after the 82371SB (PIIX3) datasheet, section 2.5.5. Every reset is a
+ * full one. */
 #include "device/chips.h"
 
 #define SYS_RST 0x02u  /* the reset will be a hard one */
@@ -41,10 +42,11 @@ static int cf9_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+const struct bus_ops cf9_ops = { .read = cf9_read, .write = cf9_write, .max_size = 1 };
+
 static int cf9_init(struct device *d)
 {
-	static const struct bus_ops ops = { .read = cf9_read, .write = cf9_write, .max_size = 1 };
-	return bus_add(d->vm, BUS_PORT, d->place->base, 1, &ops, d);
+	return d->place->base ? bus_add(d->vm, BUS_PORT, d->place->base, 1, &cf9_ops, d) : 0;
 }
 
 static const struct field fields[] = {
@@ -53,7 +55,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class cf9_class = {
-	.name = "cf9", .summary = "reset control register", .size = sizeof(struct cf9), .init = cf9_init, .reset = cf9_reset,
+	.name = "cf9", .summary = "reset control register", .size = sizeof(struct cf9), .init = cf9_init,
+	.reset = cf9_reset,
 	.fields = fields, .version = 1, .post_load = cf9_post_load,
 };
 DEVICE_CLASS(cf9_class);

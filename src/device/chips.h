@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The PC's chips as a board sees them: the classes, what each reads from its struct device_place, and the inputs they take.
+/* The PC's chips as a board sees them: the classes, what each reads from its struct device_place, and their inputs.
  *
- * Unless said, place->base is the first port, place->irq the GSI of the interrupt output, and place->config may be NULL. */
+ * Unless said, place->base is the first port, place->irq the GSI of the interrupt output, and place->config may be
+ * NULL. */
 #pragma once
 #include "vm/vm.h"
 
 struct chardev;
+struct image;
 
 /* ns16550.c -- base: 8 ports (3F8h, 2F8h, 3E8h, 2E8h); irq; config: the backend. Events: enum chardev_event. */
 struct ns16550_config {
@@ -13,8 +15,8 @@ struct ns16550_config {
 };
 extern const struct device_class ns16550_class;
 
-/* i8259.c -- both chips, at 20h, A0h and 4D0h. Inputs 0 to 15 (2 is the cascade): irq_connect(vm, gsi, pic, i8259_set, pin).
- * Becomes the VM's interrupt controller unless a LAPIC is or comes there. */
+/* i8259.c -- both chips, at 20h, A0h and 4D0h. Inputs 0 to 15 (2 is the cascade): irq_connect(vm, gsi, pic,
+ * i8259_set, pin). Becomes the VM's interrupt controller unless a LAPIC is or comes there. */
 extern const struct device_class i8259_class;
 void i8259_set(struct device *, unsigned pin, bool level);
 
@@ -22,6 +24,11 @@ void i8259_set(struct device *, unsigned pin, bool level);
 extern const struct device_class i8254_class;
 
 /* mc146818.c -- base 70h; irq 8. Sizes in CMOS come from vm->config.memory. */
+struct mc146818_config { /* NULL: no floppy drive; disk, CD, floppy */
+	uint8_t floppies;     /* CMOS 10h: type of drive A in bits 7:4, of B in 3:0; 0 none, 4 of 1.44M, 5 of 2.88M */
+	/* four bits each, the first in the lowest: 1 floppy, 2 disk, 3 CD, 4 network; 0 ends it */
+	uint16_t boot_order;
+};
 extern const struct device_class mc146818_class;
 
 /* i8042.c, ps2.c -- ports 60h and 64h; irq: keyboard (1). */
@@ -29,7 +36,7 @@ struct i8042_config {
 	int mouse_irq; /* 12; without a config it is 12 */
 };
 enum i8042_event {
-	I8042_KEY = 0,   /* data: one or more whole scan codes of set 2, make or break (E0h and F0h prefixes included) */
+	I8042_KEY = 0,   /* data: one or more whole scan codes of set 2, with their E0h and F0h prefixes */
 	I8042_MOUSE = 1, /* data: struct i8042_mouse */
 };
 struct i8042_mouse {
@@ -38,13 +45,18 @@ struct i8042_mouse {
 };
 extern const struct device_class i8042_class;
 
-/* port92.c -- base 92h: fast A20 and reset. cf9.c -- base CF9h (one port): the reset control register. */
+/* port92.c -- base 92h: fast A20 and reset. */
 extern const struct device_class port92_class;
+
+/* cf9.c -- base CF9h (one port): the reset control register. With base 0 it takes no port: the PCI host bridge, whose
+ * CONFIG_ADDRESS lies around it, hands byte accesses on through cf9_ops, with this device's lock held. */
 extern const struct device_class cf9_class;
+extern const struct bus_ops cf9_ops;
 
 /* lapic.c -- base FEE00000h; the local APICs of all vCPUs, and the VM's interrupt controller. */
 struct lapic_config {
-	bool virtual_wire; /* after reset the boot processor's LINT0 is ExtINT, as firmware leaves it (MP specification 3.6.2.2) */
+	/* after reset the boot processor's LINT0 is ExtINT, as firmware leaves it: MP 1.4, 3.6.2.2 */
+	bool virtual_wire;
 };
 extern const struct device_class lapic_class;
 
@@ -56,9 +68,31 @@ struct ioapic_config {
 extern const struct device_class ioapic_class;
 void ioapic_set(struct device *, unsigned pin, bool level);
 
-/* acpi_pm.c -- base: ACPI_PM_SIZE ports (ACPI_PM_BASE), and the SMI command port; irq: the SCI (9). */
+/* i440fx.c -- PCI function 00:00.0, the host bridge: switches shadow RAM and SMRAM. */
+struct i440fx_config {
+	const uint8_t *bios; /* the ROM of which the last 128 KiB appear below 1 MiB; NULL: none */
+	size_t bios_size;    /* whole pages */
+};
+extern const struct device_class i440fx_class;
+
+/* piix3.c -- PCI function 00:01.0, the ISA bridge: routes PIRQ A to D. */
+#define PIIX3_PIRQ_ROUTE 0x60 /* four bytes of configuration space, A to D: bits 3:0 the IRQ, bit 7 no route */
+#define PIIX3_NO_ROUTE 0x80u
+extern const struct device_class piix3_class;
+
+/* piix4_pm.c -- PCI function 00:01.3, power management: says where the ports of an acpi_pm are. */
+#define PIIX4_PM_BASE 0x40    /* in configuration space: PMBA */
+#define PIIX4_PM_MISC 0x80    /* PMREGMISC */
+#define PIIX4_PM_ENABLE BIT(0)
+struct piix4_pm_config {
+	const char *block; /* name of the acpi_pm, which has no ports of its own */
+};
+extern const struct device_class piix4_pm_class;
+
+/* acpi_pm.c -- base: ACPI_PM_SIZE ports (ACPI_PM_BASE), or 0 until acpi_pm_place; and the SMI command port; irq:
+ * the SCI (9). */
 #define ACPI_PM_BASE 0x600
-#define ACPI_PM_SIZE 0x10
+#define ACPI_PM_SIZE 0x40
 #define ACPI_PM1_EVENT 0x00   /* offset of PM1a_EVT_BLK, PM1_EVT_LEN 4 */
 #define ACPI_PM1_CONTROL 0x04 /* of PM1a_CNT_BLK, PM1_CNT_LEN 2 */
 #define ACPI_PM_TIMER 0x08    /* of PM_TMR_BLK, PM_TMR_LEN 4 */
@@ -74,6 +108,22 @@ struct acpi_pm_config {
 };
 enum acpi_pm_event { ACPI_POWER_BUTTON = 0 };
 extern const struct device_class acpi_pm_class;
+/* Moves the ports; 0: they answer nowhere. One caller at a time. */
+void acpi_pm_place(struct device *, uint16_t base);
+/* Where they are; 0: nowhere. */
+uint16_t acpi_pm_base(const struct device *);
+
+/* i8237.c -- Both chips and the page registers, at 00h, C0h and 80h; what devices call is in i8237.h. */
+extern const struct device_class i8237_class;
+
+/* i82077.c -- base 3F0h: ports 3F0h to 3F5h and 3F7h; irq (6); DMA channel 2. A drive is there if it has an image. */
+struct i82077_config {
+	struct image *image[2];
+	const char *dma;      /* name of the i8237 */
+};
+extern const struct device_class i82077_class;
+/* i82077_media.c -- The CMOS type of a drive for a disk of this many bytes; false: no floppy disk is that large. */
+bool i82077_drive_type(uint64_t bytes, uint8_t *type);
 
 /* debug_exit.c -- base: four ports (F4h or 501h): a write of v ends the VM with VM_DEBUG_EXIT, value (v << 1) | 1. */
 extern const struct device_class debug_exit_class;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Debug exit: a port through which a test program ends its machine with a result. No chip; the protocol of QEMU's isa-debug-exit. */
+/* Debug exit: a port through which a test program ends its machine with a result. No chip; the protocol of QEMU's
+ * isa-debug-exit. */
 #include "device/chips.h"
 
 #define PORTS 4

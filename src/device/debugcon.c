@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Debug console: each byte written to the port goes to the host. No chip; the convention of Bochs's port E9h, where a read
- * of E9h tells a guest that it is there. What the backend has no room for is lost: the port has no way to say "wait". */
+/* Debug console: each byte written to the port goes to the host. No chip; the convention of Bochs's port E9h,
+ * where a read of E9h tells a guest that it is there. What the backend has no room for is lost: the port has no
+ * way to say "wait". */
 #include "device/chips.h"
 #include "backend/chardev.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The 8042 keyboard controller of a PC with an auxiliary (mouse) port, after the IBM PS/2 hardware interface technical reference,
- * keyboard and auxiliary device controller. The devices on it are in ps2_keyboard.c and ps2_mouse.c.
+/* The 8042 keyboard controller of a PC with an auxiliary (mouse) port, after the IBM PS/2 hardware interface
+ * technical reference, keyboard and auxiliary device controller. The devices on it are in ps2_keyboard.c and
+ * ps2_mouse.c.
  *
- * A byte from a device takes the time that its 11 bits take, so that the interrupt of the next one is not raised in the same instant in
- * which the last one is read; the controller's own answers take none. A20 is kept as a bit of the output port only: memory does not
- * wrap at 1 MiB. */
+ * A byte from a device takes the time that its 11 bits take, so that the interrupt of the next one is not raised
+ * in the same instant in which the last one is read; the controller's own answers take none. A20 is kept as a bit
+ * of the output port only: memory does not wrap at 1 MiB. */
 #include "device/chips.h"
 #include <errno.h>
 #include <string.h>
@@ -29,7 +30,8 @@
 #define CTR_XLATE 0x40u      /* scan codes are translated to set 1 */
 
 enum controller_command {
-	READ_RAM = 0x20, READ_RAM_LAST = 0x3f, WRITE_RAM = 0x60, WRITE_RAM_LAST = 0x7f, TEST_PASSWORD = 0xa4, AUX_DISABLE = 0xa7,
+	READ_RAM = 0x20, READ_RAM_LAST = 0x3f, WRITE_RAM = 0x60, WRITE_RAM_LAST = 0x7f, TEST_PASSWORD = 0xa4,
+	AUX_DISABLE = 0xa7,
 	AUX_ENABLE = 0xa8, AUX_TEST = 0xa9, SELF_TEST = 0xaa, KBD_TEST = 0xab, KBD_DISABLE = 0xad, KBD_ENABLE = 0xae,
 	READ_INPUT = 0xc0, READ_OUTPUT = 0xd0, WRITE_OUTPUT = 0xd1, WRITE_KBD_BUFFER = 0xd2, WRITE_AUX_BUFFER = 0xd3,
 	WRITE_AUX = 0xd4, READ_TEST = 0xe0, PULSE = 0xf0, PULSE_LAST = 0xff,
@@ -354,7 +356,8 @@ static const struct field fields[] = {
 
 const struct device_class i8042_class = {
 	.name = "i8042", .summary = "8042 keyboard controller with keyboard and mouse", .size = sizeof(struct i8042),
-	.init = i8042_init, .reset = i8042_reset, .fini = i8042_fini, .event = i8042_event, .fields = fields, .version = 1,
+	.init = i8042_init, .reset = i8042_reset, .fini = i8042_fini, .event = i8042_event, .fields = fields,
+	.version = 1,
 	.post_load = i8042_post_load,
 };
 DEVICE_CLASS(i8042_class);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* 8254 programmable interval timer, after the Intel 8254 datasheet (order number 231164), and port 61h of a PC, through which counter
- * 2's gate and output, the speaker and the refresh toggle (counter 1) are reached.
+/* 8254 programmable interval timer, after the Intel 8254 datasheet (order number 231164), and port 61h of a PC,
+ * through which counter 2's gate and output, the speaker and the refresh toggle (counter 1) are reached.
  *
- * Nothing counts. A counter remembers the CLK pulse at which it was loaded, and everything that a program can see (count, OUT)
- * follows from how many pulses have passed; i8254_count.c has the arithmetic of the six modes. Pulses are numbered from virtual time
- * 0, so that rounding never adds up. Only counter 0, which drives IRQ 0, has a timer, for the edges of OUT. */
+ * Nothing counts. A counter remembers the CLK pulse at which it was loaded, and everything that a program can see
+ * (count, OUT) follows from how many pulses have passed; i8254_count.c has the arithmetic of the six modes. Pulses
+ * are numbered from virtual time 0, so that rounding never adds up. Only counter 0, which drives IRQ 0, has a
+ * timer, for the edges of OUT. */
 #include "device/i8254.h"
 #include <errno.h>
 #include <string.h>
@@ -30,7 +31,8 @@ enum { CONTROL = 3, PORTS = 4 };
 #define P61_OUT2 0x20u
 #define REFRESH_PULSES 18 /* CLK pulses from one refresh to the next: 15 us */
 
-/* Edges of IRQ 0 closer than this (10 us) are left out: no guest could take that many interrupts, and the host need not try. */
+/* Edges of IRQ 0 closer than this (10 us) are left out: no guest could take that many interrupts, and the host
+ * need not try. */
 #define MIN_PULSES (I8254_HZ / 100000)
 
 struct i8254 {
@@ -53,8 +55,8 @@ static uint64_t pulse_now(struct i8254 *p)
 	return i8254_ns_to_pulse(clock_now(p->device.vm));
 }
 
-/* IRQ 0 follows counter 0's OUT in modes 0 and 1. In the others only the rising edges are shown, each when it is due; the low phases, which
- * the 8259 can tell only by a request that was not acknowledged for so long, are not. */
+/* IRQ 0 follows counter 0's OUT in modes 0 and 1. In the others only the rising edges are shown, each when it is
+ * due; the low phases, which the 8259 can tell only by a request that was not acknowledged for so long, are not. */
 static bool pin_level(struct i8254 *p, uint64_t pulse)
 {
 	return p->counter[0].mode >= 2 || i8254_out(&p->counter[0], pulse);
@@ -97,7 +99,8 @@ static void latch_status(struct i8254_counter *c, uint64_t pulse)
 {
 	if (c->status_latched)
 		return;
-	c->status = (i8254_out(c, pulse) ? STATUS_OUT : 0) | (c->null_count ? STATUS_NULL_COUNT : 0) | c->rw << 4 | c->mode << 1 | c->bcd;
+	c->status = (i8254_out(c, pulse) ? STATUS_OUT : 0) | (c->null_count ? STATUS_NULL_COUNT : 0);
+	c->status |= c->rw << 4 | c->mode << 1 | c->bcd;
 	c->status_latched = true;
 }
 
@@ -171,7 +174,8 @@ static uint8_t read_61(struct i8254 *p)
 {
 	uint64_t pulse = pulse_now(p);
 	i8254_sync(&p->counter[2], pulse);
-	return p->port61 | (pulse / REFRESH_PULSES & 1 ? P61_REFRESH : 0) | (i8254_out(&p->counter[2], pulse) ? P61_OUT2 : 0);
+	uint8_t refresh = pulse / REFRESH_PULSES & 1 ? P61_REFRESH : 0;
+	return p->port61 | refresh | (i8254_out(&p->counter[2], pulse) ? P61_OUT2 : 0);
 }
 
 static void write_61(struct i8254 *p, uint8_t value)
@@ -250,7 +254,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class i8254_class = {
-	.name = "i8254", .summary = "8254 interval timer and port 61h", .size = sizeof(struct i8254), .init = i8254_init,
+	.name = "i8254", .summary = "8254 interval timer and port 61h", .size = sizeof(struct i8254),
+	.init = i8254_init,
 	.reset = i8254_reset, .fini = i8254_fini, .fields = fields, .version = 1, .post_load = i8254_post_load,
 };
 DEVICE_CLASS(i8254_class);

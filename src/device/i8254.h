@@ -35,7 +35,8 @@ struct i8254_counter {
 };
 extern const struct field i8254_counter_fields[];
 
-/* i8254_count.c -- A pulse is a number since virtual time 0; pulse n is at the first ns at which n of them have passed. */
+/* i8254_count.c -- A pulse is a number since virtual time 0; pulse n is at the first ns at which n of them have
+ * passed. */
 uint64_t i8254_ns_to_pulse(uint64_t ns);
 uint64_t i8254_pulse_to_ns(uint64_t pulse);
 /* Catches up with what happened to the registers until `pulse`; call it before all others. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The six modes of an 8254 counter as functions of time, after "Mode Definitions" in the Intel 8254 datasheet (231164).
+/* The six modes of an 8254 counter as functions of time, after "Mode Definitions" in the Intel 8254 datasheet
+ * (231164).
  *
- * A count that is written, or a trigger, takes effect with the next CLK pulse. `elapsed` pulses later CE shows count - elapsed (mode 3
- * steps by two), and OUT depends on where in the cycle that is. */
+ * A count that is written, or a trigger, takes effect with the next CLK pulse. `elapsed` pulses later CE shows
+ * count - elapsed (mode 3 steps by two), and OUT depends on where in the cycle that is. */
 #include "device/i8254.h"
 
 #define NS_PER_SECOND 1000000000ULL

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The PC's two 8259A interrupt controllers, after the Intel 8259A datasheet (order number 231468), with the edge/level control
- * registers (ELCR) of the 82371 PIIX, section 4.2.
+/* The PC's two 8259A interrupt controllers, after the Intel 8259A datasheet (order number 231468), with the
+ * edge/level control registers (ELCR) of the 82371 PIIX, section 4.2.
  *
- * Modelled: all of ICW1-4 and OCW1-3 in 8086 mode. As in the chip, a request is its input: an edge-triggered request that falls before
- * it is acknowledged is gone, and an acknowledge that finds none gives IR7. Not modelled: buffered mode, the MCS-80 vectors, and
- * ICW1.LTIM, which the ELCR replaces on a PC. */
+ * Modelled: all of ICW1-4 and OCW1-3 in 8086 mode. As in the chip, a request is its input: an edge-triggered
+ * request that falls before it is acknowledged is gone, and an acknowledge that finds none gives IR7. Not
+ * modelled: buffered mode, the MCS-80 vectors, and ICW1.LTIM, which the ELCR replaces on a PC. */
 #include "device/chips.h"
 #include <errno.h>
 #include <string.h>
@@ -81,8 +81,8 @@ static int highest(const struct i8259_chip *c, uint8_t set)
 	return -1;
 }
 
-/* The input that INT is asserted for, or -1. An input in service holds off its own level and those below, unless special mask
- * mode takes it out, or it is the slave's in special fully nested mode. */
+/* The input that INT is asserted for, or -1. An input in service holds off its own level and those below, unless
+ * special mask mode takes it out, or it is the slave's in special fully nested mode. */
 static int pending(const struct i8259 *p, unsigned chip)
 {
 	const struct i8259_chip *c = &p->chip[chip];
@@ -309,8 +309,8 @@ static void controller_extint(struct device *d)
 
 static const struct irq_controller controller = { .acknowledge = controller_acknowledge, .extint = controller_extint };
 
-/* The chip has no reset pin: it comes up somehow, and ICW1 must follow. Nothing gets through until then. The inputs are kept: their
- * drivers reset themselves. */
+/* The chip has no reset pin: it comes up somehow, and ICW1 must follow. Nothing gets through until then. The
+ * inputs are kept: their drivers reset themselves. */
 static void i8259_reset(struct device *d, enum reset_kind kind)
 {
 	struct i8259 *p = of(d);
@@ -342,7 +342,9 @@ static int i8259_init(struct device *d)
 {
 	static const struct bus_ops ops = { .read = i8259_read, .write = i8259_write, .max_size = 1 };
 	struct irq *irq = &d->vm->irq;
-	static const struct { uint16_t port; uint8_t offset; } ranges[] = { { 0x20, 0 }, { 0xa0, 2 }, { 0x4d0, ELCR_OFFSET } };
+	static const struct { uint16_t port; uint8_t offset; } ranges[] = {
+		{ 0x20, 0 }, { 0xa0, 2 }, { 0x4d0, ELCR_OFFSET },
+	};
 	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++) {
 		int error = bus_add_at(d->vm, BUS_PORT, ranges[i].port, 2, &ops, d, ranges[i].offset);
 		if (error)
@@ -383,7 +385,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class i8259_class = {
-	.name = "i8259", .summary = "pair of 8259A interrupt controllers", .size = sizeof(struct i8259), .init = i8259_init,
+	.name = "i8259", .summary = "pair of 8259A interrupt controllers", .size = sizeof(struct i8259),
+	.init = i8259_init,
 	.reset = i8259_reset, .fields = fields, .version = 1, .post_load = i8259_post_load,
 };
 DEVICE_CLASS(i8259_class);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* I/O APIC with 24 inputs, after the 82093AA datasheet (Intel 290566), with the EOI register of version 20h (82801 ICH datasheets).
+/* I/O APIC with 24 inputs, after the 82093AA datasheet (Intel 290566), with the EOI register of version 20h (82801
+ * ICH datasheets).
  *
- * An interrupt leaves as a message, the same that a device would write for an MSI (SDM 3A 10.11). Input polarity is the board's
- * business: a line that is asserted is asserted. An edge on a masked input is lost, as the datasheet says. */
+ * An interrupt leaves as a message, the same that a device would write for an MSI (SDM 3A 10.11). Input polarity
+ * is the board's business: a line that is asserted is asserted. An edge on a masked input is lost, as the
+ * datasheet says. */
 #include "device/chips.h"
 #include <errno.h>
 
@@ -22,7 +24,8 @@ enum { IOAPIC_ID = 0, IOAPIC_VER = 1, IOAPIC_ARB = 2, IOREDTBL = 0x10 };
 #define RTE_LEVEL BIT(15)
 #define RTE_MASKED BIT(16)
 #define RTE_DEST_SHIFT 56
-#define RTE_WRITABLE (RTE_VECTOR | RTE_DELIVERY | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED | 0xffULL << RTE_DEST_SHIFT)
+#define RTE_WRITABLE (RTE_VECTOR | RTE_DELIVERY | RTE_LOGICAL | RTE_POLARITY | RTE_LEVEL | RTE_MASKED | \
+	0xffULL << RTE_DEST_SHIFT)
 
 /* SDM 3A 10.11 */
 #define MSI_ADDRESS 0xfee00000ULL
@@ -54,7 +57,8 @@ static void send(struct ioapic *p, unsigned pin)
 {
 	struct irq *irq = &p->device.vm->irq;
 	uint64_t rte = p->rte[pin];
-	uint64_t address = MSI_ADDRESS | (rte >> RTE_DEST_SHIFT) << MSI_DEST_SHIFT | (rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
+	uint64_t address = MSI_ADDRESS | (rte >> RTE_DEST_SHIFT) << MSI_DEST_SHIFT |
+		(rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
 	uint32_t data = (rte & (RTE_VECTOR | RTE_DELIVERY)) | (is_level(rte) ? MSI_LEVEL : 0) | MSI_ASSERT;
 	if (is_level(rte))
 		p->rte[pin] |= RTE_REMOTE_IRR;

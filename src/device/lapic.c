@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The local APICs of all processors: ways in (MMIO, MSRs, CR8), IA32_APIC_BASE and the device's life, after the Intel SDM 3A, chapter 10.
- * lapic_regs.c has the registers, lapic_irq.c the priorities, lapic_ipi.c the messages, lapic_timer.c the timer.
+/* The local APICs of all processors: ways in (MMIO, MSRs, CR8), IA32_APIC_BASE and the device's life, after the Intel
+ * SDM 3A, chapter 10. lapic_regs.c has the registers, lapic_irq.c the priorities, lapic_ipi.c the messages,
+ * lapic_timer.c the timer.
  *
- * A processor's APIC ID is its index, and read only. The registers stay at their reset address: IA32_APIC_BASE holds another one,
- * but then nothing answers. */
+ * A processor's APIC ID is its index, and read only. The registers stay at their reset address: IA32_APIC_BASE
+ * holds another one, but then nothing answers. */
 #include "device/lapic.h"
 #include <errno.h>
 #include <string.h>
@@ -59,8 +60,10 @@ static void lapic_write(struct device *d, uint64_t offset, unsigned size, uint64
 	unsigned cpu = accessor();
 	int eoi = -1;
 	pthread_mutex_lock(&d->lock);
-	if (answers(d, &p->cpu[cpu]) && !(offset & 0xf) && !lapic_write_reg(p, cpu, offset >> 4, value & size_mask(size), &eoi))
-		lapic_error(p, cpu, ESR_ILLEGAL_REGISTER);
+	if (answers(d, &p->cpu[cpu]) && !(offset & 0xf)) {
+		if (!lapic_write_reg(p, cpu, offset >> 4, value & size_mask(size), &eoi))
+			lapic_error(p, cpu, ESR_ILLEGAL_REGISTER);
+	}
 	pthread_mutex_unlock(&d->lock);
 	broadcast(d, eoi);
 }
@@ -72,15 +75,14 @@ static bool write_base(struct lapic *p, struct vcpu *vcpu, uint64_t value)
 	const struct x86_model *model = vcpu->core.model;
 	uint64_t address = (1ULL << (model ? model->physical_bits : 36)) - PAGE;
 	uint64_t allowed = address | APIC_BASE_BSP | APIC_BASE_ENABLE;
-	uint64_t before = c->base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC), after = value & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+	const uint64_t x2apic = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
+	uint64_t before = c->base & x2apic, after = value & x2apic;
 
 	if (model && x86_has(&vcpu->core, FEATURE_X2APIC))
 		allowed |= APIC_BASE_X2APIC;
 	if ((value & ~allowed) || after == APIC_BASE_X2APIC)
 		return false;
-	if (after == (APIC_BASE_ENABLE | APIC_BASE_X2APIC) && !before)
-		return false;
-	if (before == (APIC_BASE_ENABLE | APIC_BASE_X2APIC) && after == APIC_BASE_ENABLE)
+	if ((after == x2apic && !before) || (before == x2apic && after == APIC_BASE_ENABLE))
 		return false;
 	c->base = value;
 	if (before && !after) {
@@ -195,7 +197,8 @@ static int lapic_post_load(struct device *d, uint32_t version)
 }
 
 static const struct irq_controller controller = {
-	.acknowledge = lapic_acknowledge, .message = lapic_message, .rdmsr = rdmsr, .wrmsr = wrmsr, .cr8_read = cr8_read,
+	.acknowledge = lapic_acknowledge, .message = lapic_message, .rdmsr = rdmsr, .wrmsr = wrmsr,
+	.cr8_read = cr8_read,
 	.cr8_write = cr8_write, .extint = extint,
 };
 
@@ -231,7 +234,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class lapic_class = {
-	.name = "lapic", .summary = "local APICs", .size = sizeof(struct lapic), .init = lapic_init, .reset = lapic_reset,
+	.name = "lapic", .summary = "local APICs", .size = sizeof(struct lapic), .init = lapic_init,
+	.reset = lapic_reset,
 	.fini = lapic_fini, .fields = fields, .version = 1, .post_load = lapic_post_load,
 };
 DEVICE_CLASS(lapic_class);

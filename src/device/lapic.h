@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Local APICs: the state of one, and how the files of the device share the work.
  *
- * One lock, the device's, guards them all: any thread may deliver to any processor. Functions below are called with it held.
- * Three things must not happen under it, because they take locks that come first: acknowledging the 8259, telling the IOAPIC of an
- * EOI, and driving lines. */
+ * One lock, the device's, guards them all: any thread may deliver to any processor. Functions below are called
+ * with it held. Three things must not happen under it, because they take locks that come first: acknowledging the
+ * 8259, telling the IOAPIC of an EOI, and driving lines. */
 #pragma once
 #include "vm/vcpu.h"
 #include "vm/vm.h"
@@ -11,8 +11,9 @@
 #define LAPIC_MAX 255 /* APIC IDs of 8 bits, less the broadcast */
 
 enum lapic_reg { /* offset in the page >> 4, which is the MSR's number - 800h: SDM 3A tables 10-1 and 10-6 */
-	APIC_ID = 0x02, APIC_VERSION = 0x03, APIC_TPR = 0x08, APIC_APR = 0x09, APIC_PPR = 0x0a, APIC_EOI = 0x0b, APIC_RRD = 0x0c,
-	APIC_LDR = 0x0d, APIC_DFR = 0x0e, APIC_SVR = 0x0f, APIC_ISR = 0x10, APIC_TMR = 0x18, APIC_IRR = 0x20, APIC_ESR = 0x28,
+	APIC_ID = 0x02, APIC_VERSION = 0x03, APIC_TPR = 0x08, APIC_APR = 0x09, APIC_PPR = 0x0a, APIC_EOI = 0x0b,
+	APIC_RRD = 0x0c, APIC_LDR = 0x0d, APIC_DFR = 0x0e, APIC_SVR = 0x0f, APIC_ISR = 0x10, APIC_TMR = 0x18,
+	APIC_IRR = 0x20, APIC_ESR = 0x28,
 	APIC_ICR = 0x30, APIC_ICR_HIGH = 0x31, APIC_LVT = 0x32, APIC_LVT_LAST = 0x37, APIC_INITIAL_COUNT = 0x38,
 	APIC_CURRENT_COUNT = 0x39, APIC_DIVIDE = 0x3e, APIC_SELF_IPI = 0x3f,
 };
@@ -24,7 +25,10 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 #define LVT_TIMER_SHIFT 17
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 
-enum lapic_delivery { DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_NMI = 4, DELIVER_INIT, DELIVER_SIPI, DELIVER_EXTINT };
+enum lapic_delivery {
+	DELIVER_FIXED, DELIVER_LOWEST, DELIVER_SMI, DELIVER_RESERVED, DELIVER_NMI, DELIVER_INIT, DELIVER_SIPI,
+	DELIVER_EXTINT,
+};
 
 #define SVR_ENABLED BIT(8)
 #define SVR_NO_BROADCAST BIT(12) /* EOI-broadcast suppression */
@@ -111,8 +115,8 @@ void lapic_timer_mode_changed(struct lapic *, unsigned cpu, unsigned before);
 void lapic_timer_stop(struct lapic *, unsigned cpu);
 void lapic_timer_restore(struct lapic *, unsigned cpu);
 
-/* lapic_regs.c -- the register file. False: there is no such register, or the value is not allowed in x2APIC mode. *eoi gets a vector to
- * broadcast, or stays as it is. */
+/* lapic_regs.c -- the register file. False: there is no such register, or the value is not allowed in x2APIC mode.
+ * *eoi gets a vector to broadcast, or stays as it is. */
 bool lapic_read_reg(struct lapic *, unsigned cpu, unsigned reg, uint64_t *value);
 bool lapic_write_reg(struct lapic *, unsigned cpu, unsigned reg, uint64_t value, int *eoi);
 /* SDM 3A 10.4.7.1 and 10.4.7.3: after power-up or INIT. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Local APIC: messages from processor to processor and from devices, after the Intel SDM 3A, sections 10.6, 10.11 and 10.12.9/10. */
+/* Local APIC: messages from processor to processor and from devices, after the Intel SDM 3A, sections 10.6, 10.11
+ * and 10.12.9/10. */
 #include "device/lapic.h"
 
 #define ICR_DELIVERY_SHIFT 8
@@ -84,6 +85,7 @@ static void deliver_one(struct lapic *p, unsigned cpu, const struct message *m)
 		lapic_update(p, cpu);
 		break;
 	case DELIVER_SMI: /* there is no system management mode */
+	case DELIVER_RESERVED:
 		break;
 	}
 }
@@ -116,8 +118,8 @@ static void deliver(struct lapic *p, const struct message *m)
 			deliver_one(p, cpu, m);
 }
 
-/* ICR was written. All interrupts between processors are edges (10.6.1, trigger mode: since the Pentium 4); an INIT with level
- * de-assert only synchronized arbitration IDs, on older ones. */
+/* ICR was written. All interrupts between processors are edges (10.6.1, trigger mode: since the Pentium 4); an
+ * INIT with level de-assert only synchronized arbitration IDs, on older ones. */
 void lapic_send(struct lapic *p, unsigned cpu)
 {
 	struct lapic_cpu *c = &p->cpu[cpu];
@@ -132,7 +134,7 @@ void lapic_send(struct lapic *p, unsigned cpu)
 		m.to.except = cpu;
 	if (m.delivery == DELIVER_INIT && (low & ICR_LEVEL) && !(low & ICR_ASSERT))
 		return;
-	if (m.delivery == DELIVER_EXTINT || m.delivery == 3) /* reserved */
+	if (m.delivery == DELIVER_EXTINT || m.delivery == DELIVER_RESERVED)
 		return;
 	if (m.delivery <= DELIVER_LOWEST && m.vector < FIRST_VECTOR) {
 		lapic_error(p, cpu, ESR_SEND_ILLEGAL_VECTOR);
@@ -157,12 +159,13 @@ void lapic_message(struct device *d, uint64_t address, uint32_t data)
 {
 	struct lapic *p = lapic_of(d);
 	uint8_t id = address >> MSI_DEST_SHIFT;
-	struct message m = { .to = { .id = id, .logical = address & MSI_LOGICAL, .all = id == XAPIC_BROADCAST, .except = -1 }, .vector = data };
+	struct message m = { .to = { .id = id, .logical = address & MSI_LOGICAL, .except = -1 }, .vector = data };
 
+	m.to.all = id == XAPIC_BROADCAST;
 	m.delivery = data >> ICR_DELIVERY_SHIFT & 7;
 	m.level = data & MSI_TRIGGER_LEVEL;
 	m.lowest = m.delivery == DELIVER_LOWEST || (m.delivery == DELIVER_FIXED && (address & MSI_HINT));
-	if (m.delivery == 3 || m.delivery == DELIVER_SIPI || (m.level && !(data & MSI_ASSERT)))
+	if (m.delivery == DELIVER_RESERVED || m.delivery == DELIVER_SIPI || (m.level && !(data & MSI_ASSERT)))
 		return;
 	pthread_mutex_lock(&d->lock);
 	deliver(p, &m);

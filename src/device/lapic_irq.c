@@ -43,8 +43,8 @@ static unsigned delivery(uint32_t lvt)
 	return lvt >> LVT_DELIVERY_SHIFT & 7;
 }
 
-/* The 8259 asks, and this processor listens: through LINT0, by a message of the IOAPIC, or because its APIC is switched off and the pin
- * is INTR (10.4.3; INTR is the boot processor's). */
+/* The 8259 asks, and this processor listens: through LINT0, by a message of the IOAPIC, or because its APIC is
+ * switched off and the pin is INTR (10.4.3; INTR is the boot processor's). */
 static bool extint_pending(const struct lapic *p, unsigned cpu)
 {
 	const struct lapic_cpu *c = &p->cpu[cpu];

@@ -13,7 +13,8 @@
 #define ICR_LOW_BITS 0x000ccfffu
 #define LVT_READ_ONLY 0x5000u /* delivery status, remote IRR */
 static const uint32_t lvt_bits[LVT_COUNT] = {
-	[LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERFORMANCE] = 0x107ff, [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,
+	[LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERFORMANCE] = 0x107ff, [LVT_LINT0] = 0x1a7ff,
+	[LVT_LINT1] = 0x1a7ff,
 	[LVT_ERROR] = 0x100ff,
 };
 

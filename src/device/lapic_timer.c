@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Local APIC timer: one-shot, periodic and TSC-deadline, after the Intel SDM 3A, section 10.5.4. The count runs at 1 GHz (what CPUID
- * leaves 15h and 40000010h say), so a count is a nanosecond times the divisor, and nothing is rounded. */
+/* Local APIC timer: one-shot, periodic and TSC-deadline, after the Intel SDM 3A, section 10.5.4. The count runs at
+ * 1 GHz (what CPUID leaves 15h and 40000010h say), so a count is a nanosecond times the divisor, and nothing is
+ * rounded. */
 #include "device/lapic.h"
 
 /* A period shorter than this cannot be taken by any guest; the interrupts between are run together. */

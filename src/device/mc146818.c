@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* MC146818A real-time clock with 128 bytes of CMOS RAM, after the Motorola datasheet (1984) and, for what a PC keeps where, the IBM AT
- * technical reference.
+/* MC146818A real-time clock with 128 bytes of CMOS RAM, after the Motorola datasheet (1984) and, for what a PC keeps
+ * where, the IBM AT technical reference.
  *
- * The time is not counted: it is the wall clock (clock_wall) plus what the guest set it apart by, written out into the registers when
- * they are looked at. While the guest holds it (SET, or the divider in reset) the registers are plain memory. A timer makes
- * the update cycle at each full second, another the periodic interrupt when it is enabled. Not modelled: daylight saving (DSE),
- * the square wave, and the NMI that port 70h bit 7 masks: nothing raises it. */
+ * The time is not counted: it is the wall clock (clock_wall) plus what the guest set it apart by, written out into
+ * the registers when they are looked at. While the guest holds it (SET, or the divider in reset) the registers are
+ * plain memory. A timer makes the update cycle at each full second, another the periodic interrupt when it is
+ * enabled. Not modelled: daylight saving (DSE), the square wave, and the NMI that port 70h bit 7 masks: nothing
+ * raises it. */
 #include "device/mc146818.h"
 #include <errno.h>
 #include <string.h>
@@ -136,8 +137,8 @@ static void set_time(struct mc146818 *c, uint32_t phase)
 	c->r.offset = mc146818_to_seconds(&c->r) - seconds_now(c, NULL);
 }
 
-/* A or B changed: the clock was stopped, or goes on from the registers. The divider runs on while SET holds the registers, and takes
- * half a second to the first update when it comes out of reset. */
+/* A or B changed: the clock was stopped, or goes on from the registers. The divider runs on while SET holds the
+ * registers, and takes half a second to the first update when it comes out of reset. */
 static void write_control(struct mc146818 *c, unsigned index, uint8_t value)
 {
 	refresh(c);
@@ -240,7 +241,8 @@ static int mc146818_post_load(struct device *d, uint32_t version)
 	struct mc146818 *c = of(d);
 	c->r.cmos[RTC_A] &= ~RTC_A_UIP;
 	c->r.flags &= RTC_INTERRUPTS;
-	if (c->r.weekday_shift > 6 || c->r.phase >= RTC_NS || c->r.offset > RTC_MAX_OFFSET || c->r.offset < -RTC_MAX_OFFSET)
+	if (c->r.weekday_shift > 6 || c->r.phase >= RTC_NS || c->r.offset > RTC_MAX_OFFSET ||
+		c->r.offset < -RTC_MAX_OFFSET)
 		return -EINVAL;
 	sync_periodic(c);
 	schedule_update(c);
@@ -256,7 +258,7 @@ static int mc146818_init(struct device *d)
 	irq_pin_init(&c->host.pin, d->vm, d->place->irq);
 	timer_init(&c->host.update, d, "rtc update", update_fired, NULL);
 	timer_init(&c->host.periodic, d, "rtc periodic", periodic_fired, NULL);
-	mc146818_setup(&c->r, &d->vm->config);
+	mc146818_setup(&c->r, &d->vm->config, d->place->config);
 	return bus_add(d->vm, BUS_PORT, d->place->base, 2, &ops, d);
 }
 

@@ -3,6 +3,8 @@
 #pragma once
 #include "vm/vm.h"
 
+struct mc146818_config;
+
 #define RTC_INDEX 0x7fu /* of port 70h; bit 7 masks NMI */
 
 enum { /* addresses in CMOS */
@@ -52,4 +54,4 @@ unsigned mc146818_period(uint8_t a);
 void mc146818_from_seconds(struct mc146818_regs *, int64_t seconds);
 int64_t mc146818_to_seconds(struct mc146818_regs *);
 /* CMOS as a PC's BIOS leaves it. */
-void mc146818_setup(struct mc146818_regs *, const struct vm_config *);
+void mc146818_setup(struct mc146818_regs *, const struct vm_config *, const struct mc146818_config *);

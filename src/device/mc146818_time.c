@@ -1,25 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* A time as the MC146818A's registers hold it: BCD or binary, 12 or 24 hours; and the CMOS bytes that a PC's BIOS keeps there (IBM AT
- * technical reference; the sizes above 16 MiB and 4 GiB where SeaBIOS looks for them). */
+/* A time as the MC146818A's registers hold it: BCD or binary, 12 or 24 hours; and the CMOS bytes that a PC's BIOS
+ * keeps there (IBM AT technical reference; the sizes above 16 MiB and 4 GiB where SeaBIOS looks for them). */
 #include <string.h>
+#include "device/chips.h"
 #include "device/mc146818.h"
 
 #define SECONDS_A_DAY 86400
 #define EPOCH_WEEKDAY 4 /* 1970 began on a Thursday; Sunday is 0 here, 1 in the register */
 
 enum { /* CMOS RAM, IBM AT and later */
-	CMOS_EQUIPMENT = 0x14, CMOS_BASE_LOW = 0x15, CMOS_BASE_HIGH = 0x16, CMOS_EXTENDED_LOW = 0x17,
+	CMOS_FLOPPIES = 0x10, CMOS_EQUIPMENT = 0x14, CMOS_BASE_LOW = 0x15, CMOS_BASE_HIGH = 0x16,
+	CMOS_EXTENDED_LOW = 0x17,
 	CMOS_EXTENDED_HIGH = 0x18, CMOS_CHECKED_FIRST = 0x10, CMOS_CHECKED_LAST = 0x2d, CMOS_CHECKSUM_HIGH = 0x2e,
 	CMOS_CHECKSUM_LOW = 0x2f, CMOS_FOUND_LOW = 0x30, CMOS_FOUND_HIGH = 0x31, CMOS_ABOVE_16M_LOW = 0x34,
+	CMOS_BOOT_3 = 0x38, CMOS_BOOT_1_2 = 0x3d,
 	CMOS_ABOVE_16M_HIGH = 0x35, CMOS_ABOVE_4G = 0x5b, CMOS_CPUS = 0x5f,
 };
 #define EQUIPMENT_FPU 0x02u
 #define EQUIPMENT_MOUSE 0x04u
+#define EQUIPMENT_FLOPPY 0x01u
+#define EQUIPMENT_TWO_FLOPPIES 0x40u
 #define BASE_KIB 640
+#define BOOT_ANY_SECTOR 0x01u /* of CMOS_BOOT_3: a floppy's boot sector needs no signature */
 
 bool mc146818_is_time(unsigned index)
 {
-	return (index <= RTC_YEAR && index != RTC_SECONDS_ALARM && index != RTC_MINUTES_ALARM && index != RTC_HOURS_ALARM) || index == RTC_CENTURY;
+	bool alarm = index == RTC_SECONDS_ALARM || index == RTC_MINUTES_ALARM || index == RTC_HOURS_ALARM;
+	return (index <= RTC_YEAR && !alarm) || index == RTC_CENTURY;
 }
 
 unsigned mc146818_period(uint8_t a)
@@ -27,7 +34,8 @@ unsigned mc146818_period(uint8_t a)
 	unsigned rate = a & RTC_A_RS;
 	if (!rate || (a & RTC_A_DV_RESET) == RTC_A_DV_RESET)
 		return 0;
-	return rate <= 2 ? 128u << (rate - 1) : 1u << (rate - 1); /* datasheet, table 3: 1 and 2 are 256 and 128 Hz, as 8 and 9 */
+	/* Datasheet, table 3: 1 and 2 are 256 and 128 Hz, as 8 and 9 */
+	return rate <= 2 ? 128u << (rate - 1) : 1u << (rate - 1);
 }
 
 static uint8_t encode(const struct mc146818_regs *r, unsigned value)
@@ -40,7 +48,8 @@ static unsigned decode(const struct mc146818_regs *r, uint8_t value)
 	return r->cmos[RTC_B] & RTC_B_DM ? value : (value >> 4) * 10u + (value & 15u);
 }
 
-/* Days since 1970-01-01 of a day in the proleptic Gregorian calendar; years are counted from March, so that the leap day is the last. */
+/* Days since 1970-01-01 of a day in the proleptic Gregorian calendar; years are counted from March, so that the
+ * leap day is the last. */
 static int64_t days_of(int64_t year, int month, int64_t day)
 {
 	year += month <= 2 ? -1 : 0;
@@ -103,7 +112,8 @@ int64_t mc146818_to_seconds(struct mc146818_regs *r)
 	int64_t days = days_of(year, month, decode(r, r->cmos[RTC_DAY]));
 	unsigned weekday = decode(r, r->cmos[RTC_WEEKDAY]);
 	r->weekday_shift = (weekday + 6 + 7 - weekday_of(days)) % 7;
-	return days * SECONDS_A_DAY + get_hours(r) * 3600LL + decode(r, r->cmos[RTC_MINUTES]) * 60 + decode(r, r->cmos[RTC_SECONDS]);
+	unsigned minutes = get_hours(r) * 60 + decode(r, r->cmos[RTC_MINUTES]);
+	return days * SECONDS_A_DAY + minutes * 60 + decode(r, r->cmos[RTC_SECONDS]);
 }
 
 static void put16(struct mc146818_regs *r, unsigned low, unsigned high, uint64_t value)
@@ -113,16 +123,22 @@ static void put16(struct mc146818_regs *r, unsigned low, unsigned high, uint64_t
 	r->cmos[high] = value >> 8;
 }
 
-void mc146818_setup(struct mc146818_regs *r, const struct vm_config *config)
+void mc146818_setup(struct mc146818_regs *r, const struct vm_config *config, const struct mc146818_config *board)
 {
+	static const struct mc146818_config plain = { .boot_order = 0x132 }; /* disk, CD, floppy */
 	uint64_t below_4g = MIN(config->memory, RAM_HOLE_START), above_4g = config->memory - below_4g;
 	uint64_t extended = below_4g > MiB ? (below_4g - MiB) / KiB : 0;
 	unsigned sum = 0;
 
+	board = board ? board : &plain;
 	memset(r, 0, sizeof(*r));
 	r->cmos[RTC_A] = RTC_A_DV_RUN | 6; /* 1024 Hz */
 	r->cmos[RTC_B] = RTC_B_24H;
-	r->cmos[CMOS_EQUIPMENT] = EQUIPMENT_FPU | EQUIPMENT_MOUSE;
+	r->cmos[CMOS_FLOPPIES] = board->floppies;
+	r->cmos[CMOS_EQUIPMENT] = EQUIPMENT_FPU | EQUIPMENT_MOUSE | (board->floppies ? EQUIPMENT_FLOPPY : 0) |
+				  (board->floppies & 15 ? EQUIPMENT_TWO_FLOPPIES : 0);
+	r->cmos[CMOS_BOOT_1_2] = board->boot_order;
+	r->cmos[CMOS_BOOT_3] = (board->boot_order >> 8 & 15) << 4 | BOOT_ANY_SECTOR;
 	put16(r, CMOS_BASE_LOW, CMOS_BASE_HIGH, BASE_KIB);
 	put16(r, CMOS_EXTENDED_LOW, CMOS_EXTENDED_HIGH, extended);
 	put16(r, CMOS_FOUND_LOW, CMOS_FOUND_HIGH, extended);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* 16550A UART, after the National Semiconductor PC16550D datasheet (June 1995); tables and section numbers are its.
  *
- * Modelled: both FIFOs, all four interrupts with their priorities and the character timeout, loopback, break, modem lines (a
- * connected line shows CTS, DSR and DCD). Characters take no time: what is sent goes to the backend at once, and what
- * the backend has arrives as soon as there is room, so a slow guest loses nothing to the cable. Overruns happen in loopback only. As on
- * a PC, OUT2 gates the interrupt output. */
+ * Modelled: both FIFOs, all four interrupts with their priorities and the character timeout, loopback, break,
+ * modem lines (a connected line shows CTS, DSR and DCD). Characters take no time: what is sent goes to the backend
+ * at once, and what the backend has arrives as soon as there is room, so a slow guest loses nothing to the cable.
+ * Overruns happen in loopback only. As on a PC, OUT2 gates the interrupt output. */
 #include "device/chips.h"
 #include <errno.h>
 #include <string.h>
@@ -65,7 +65,8 @@ enum { RBR_THR_DLL = 0, IER_DLM = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR
 
 #define CRYSTAL_HZ 1843200u
 #define FIFO_SIZE 16
-/* What the backend is told it may send at once. It may have as much on its way when it is told again: the wire holds both. */
+/* What the backend is told it may send at once. It may have as much on its way when it is told again: the wire
+ * holds both. */
 #define WIRE_ROOM 16
 #define WIRE_SIZE (2 * WIRE_ROOM)
 
@@ -156,7 +157,8 @@ static void update(struct ns16550 *u)
 	irq_set(&u->host.pin, output(u));
 }
 
-/* The timeout counts anew from each character that comes or is read; once it has struck, only reading ends it (8.4.2.3). */
+/* The timeout counts anew from each character that comes or is read; once it has struck, only reading ends it
+ * (8.4.2.3). */
 static void restart_timeout(struct ns16550 *u)
 {
 	u->r.timeout = false;
@@ -274,7 +276,8 @@ static uint8_t read_lsr(struct ns16550 *u)
 	return value;
 }
 
-/* 8.6.7: in loopback the four outputs come back as the four inputs; else a cable with a live modem is there, or nothing. */
+/* 8.6.7: in loopback the four outputs come back as the four inputs; else a cable with a live modem is there, or
+ * nothing. */
 static void modem_lines(struct ns16550 *u)
 {
 	uint8_t lines = u->host.chardev ? MSR_CTS | MSR_DSR | MSR_DCD : 0;

@@ -55,7 +55,8 @@ static const struct field fields[] = {
 };
 
 const struct device_class port92_class = {
-	.name = "port92", .summary = "system control port A: A20 and reset", .size = sizeof(struct port92), .init = port92_init,
+	.name = "port92", .summary = "system control port A: A20 and reset", .size = sizeof(struct port92),
+	.init = port92_init,
 	.reset = port92_reset, .fields = fields, .version = 1, .post_load = port92_post_load,
 };
 DEVICE_CLASS(port92_class);

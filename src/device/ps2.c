@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What keyboard and mouse have in common: the queues of a PS/2 port (IBM PS/2 hardware interface technical reference, keyboards and
- * auxiliary devices). Bit timing is not modelled. */
+/* What keyboard and mouse have in common: the queues of a PS/2 port (IBM PS/2 hardware interface technical
+ * reference, keyboards and auxiliary devices). Bit timing is not modelled. */
 #include "device/ps2.h"
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The PS/2 keyboard: commands and scan codes, after the IBM PS/2 hardware interface technical reference, keyboards (101 and 102 keys).
- * Scan-code sets 1 and 2; set 3 is refused, as by many keyboards of today. Keys repeat at the host, not here. */
+/* The PS/2 keyboard: commands and scan codes, after the IBM PS/2 hardware interface technical reference, keyboards
+ * (101 and 102 keys). Scan-code sets 1 and 2; set 3 is refused, as by many keyboards of today. Keys repeat at the
+ * host, not here. */
 #include "device/ps2.h"
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The PS/2 mouse, after the IBM PS/2 hardware interface technical reference, auxiliary devices, with the wheel of Microsoft's
- * IntelliMouse, which appears after the sample rates 200, 100, 80 were set. */
+/* The PS/2 mouse, after the IBM PS/2 hardware interface technical reference, auxiliary devices, with the wheel of
+ * Microsoft's IntelliMouse, which appears after the sample rates 200, 100, 80 were set. */
 #include "device/ps2.h"
 #include <string.h>
 
@@ -98,7 +98,8 @@ static void status(struct ps2_mouse *m)
 {
 	/* Left button in bit 2, middle in 1, right in 0: not the order of a report. */
 	uint8_t buttons = (m->buttons & 1) << 2 | (m->buttons & 4) >> 1 | (m->buttons & 2) >> 1;
-	ps2_reply(&m->port, (m->remote ? STATUS_REMOTE : 0) | (m->reporting ? STATUS_ENABLED : 0) | (m->scaling ? STATUS_SCALING : 0) | buttons);
+	ps2_reply(&m->port, (m->remote ? STATUS_REMOTE : 0) | (m->reporting ? STATUS_ENABLED : 0) |
+		(m->scaling ? STATUS_SCALING : 0) | buttons);
 	ps2_reply(&m->port, m->resolution);
 	ps2_reply(&m->port, m->rate);
 }
@@ -169,7 +170,8 @@ void ps2_mouse_command(struct ps2_mouse *m, uint8_t byte)
 		ps2_reply(&m->port, m->id);
 	} else if (byte == RESEND) {
 		ps2_reply(&m->port, m->port.last);
-	} else if ((byte >= SCALING_1 && byte <= WRAP_OFF) || byte == WRAP_ON || byte == REMOTE_MODE || (byte >= IDENTIFY && byte <= DEFAULTS)) {
+	} else if ((byte >= SCALING_1 && byte <= WRAP_OFF) || byte == WRAP_ON || byte == REMOTE_MODE ||
+		(byte >= IDENTIFY && byte <= DEFAULTS)) {
 		ps2_reply(&m->port, PS2_ACK);
 		perform(m, byte);
 	} else {
@@ -179,6 +181,7 @@ void ps2_mouse_command(struct ps2_mouse *m, uint8_t byte)
 
 bool ps2_mouse_valid(const struct ps2_mouse *m)
 {
-	bool sums = m->dx == clamp(m->dx, MOVEMENT_MAX) && m->dy == clamp(m->dy, MOVEMENT_MAX) && m->wheel == clamp(m->wheel, MOVEMENT_MAX);
+	bool sums = m->dx == clamp(m->dx, MOVEMENT_MAX) && m->dy == clamp(m->dy, MOVEMENT_MAX) &&
+		m->wheel == clamp(m->wheel, MOVEMENT_MAX);
 	return ps2_valid(&m->port) && sums && m->knock < 3 && m->buttons < 8 && (!m->id || m->id == ID_WHEEL);
 }
