@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* A builder for ACPI machine language: encodes the objects of aml.h as ACPI 6.4 chapter 20 says.
  *
- * The one difficulty: an object's length stands before its content, in 1 to 4 bytes that count themselves. So an object is opened with no
- * room for its length, and when it is closed its content moves up by as many bytes as the length turned out to need. */
+ * The one difficulty: an object's length stands before its content, in 1 to 4 bytes that count themselves. So an
+ * object is opened with no room for its length, and when it is closed its content moves up by as many bytes as the
+ * length turned out to need. */
 #include "board/aml.h"
 #include <string.h>
 
 enum { /* 20.2, 20.3 */
 	AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_DWORD = 0x0c, AML_STRING = 0x0d, AML_QWORD = 0x0e,
-	AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_EXT = 0x5b, AML_DEVICE = 0x82, AML_DUAL_NAME = 0x2e,
-	AML_MULTI_NAME = 0x2f,
+	AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_EXT = 0x5b, AML_REGION = 0x80,
+	AML_FIELD = 0x81,
+	AML_DEVICE = 0x82, AML_IF = 0xa0, AML_DUAL_NAME = 0x2e, AML_MULTI_NAME = 0x2f,
+	METHOD_SERIALIZED = BIT(3), REGION_PCI_CONFIG = 2, FIELD_BYTE_ACCESS = 1,
 };
-enum { RESOURCE_IRQ = 0x22, RESOURCE_IO = 0x47, RESOURCE_END = 0x79, IO_DECODE_16 = 1 }; /* 6.4.2 */
+enum { /* 6.4.2, 6.4.3 */
+	RESOURCE_IRQ = 0x22, RESOURCE_IO = 0x47, RESOURCE_END = 0x79, IO_DECODE_16 = 1,
+	RESOURCE_DWORD_RANGE = 0x87, RESOURCE_WORD_RANGE = 0x88, RESOURCE_IRQS = 0x89,
+	RANGE_MEMORY = 0, RANGE_IO = 1, RANGE_BUS = 2, RANGE_FIXED = 0x0c /* both ends */, RANGE_WHOLE_IO = 3,
+	RANGE_READ_WRITE = BIT(0), RANGE_CACHEABLE = BIT(1),
+	IRQS_CONSUMER = BIT(0), IRQS_SHARED = BIT(3),
+};
 
 static void put(struct aml *a, const void *data, size_t size)
 {
@@ -163,8 +172,8 @@ void aml_name_package(struct aml *a, const char *name, const uint8_t *values, un
 	aml_close(a);
 }
 
-/* A buffer is: its length, its size as an integer, its bytes. The size is known at the end: a byte stands in for it, as no
- * template of ours has more than 255. */
+/* A buffer is: its length, its size as an integer, its bytes. The size is known at the end: a byte stands in for
+ * it, as no template of ours has more than 255. */
 void aml_resources(struct aml *a, const char *name)
 {
 	begin_name(a, name);
@@ -190,6 +199,54 @@ void aml_irq(struct aml *a, unsigned irq)
 	put16(a, (uint16_t)BIT(irq));
 }
 
+void aml_irq_shared(struct aml *a, const uint8_t *irqs, unsigned count)
+{
+	put8(a, RESOURCE_IRQS);
+	put16(a, (uint16_t)(2 + 4 * count));
+	put8(a, IRQS_CONSUMER | IRQS_SHARED); /* level, active high: the bits in between are 0 */
+	put8(a, (uint8_t)count);
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t irq = irqs[i];
+		put(a, &irq, sizeof(irq));
+	}
+}
+
+static void word_range(struct aml *a, uint8_t type, uint8_t flags, uint16_t first, uint16_t last)
+{
+	enum { LENGTH = 13 };
+	put8(a, RESOURCE_WORD_RANGE);
+	put16(a, LENGTH);
+	put8(a, type);
+	put8(a, RANGE_FIXED);
+	put8(a, flags);
+	put16(a, 0); /* granularity */
+	put16(a, first);
+	put16(a, last);
+	put16(a, 0); /* translation */
+	put16(a, (uint16_t)(last - first + 1));
+}
+
+void aml_bus_range(struct aml *a, uint16_t first, uint16_t last)
+{
+	word_range(a, RANGE_BUS, 0, first, last);
+}
+
+void aml_io_range(struct aml *a, uint16_t first, uint16_t last)
+{
+	word_range(a, RANGE_IO, RANGE_WHOLE_IO, first, last);
+}
+
+void aml_memory_range(struct aml *a, uint32_t first, uint32_t last, bool cacheable)
+{
+	const uint32_t numbers[] = { 0, first, last, 0, last - first + 1 }; /* granularity, ends, translation, length */
+	put8(a, RESOURCE_DWORD_RANGE);
+	put16(a, 3 + sizeof(numbers));
+	put8(a, RANGE_MEMORY);
+	put8(a, RANGE_FIXED);
+	put8(a, RANGE_READ_WRITE | (cacheable ? RANGE_CACHEABLE : 0));
+	put(a, numbers, sizeof(numbers));
+}
+
 void aml_resources_close(struct aml *a)
 {
 	enum { HEADER = 2 };
@@ -200,4 +257,71 @@ void aml_resources_close(struct aml *a)
 	size_t at = a->open[a->depth - 1];
 	a->data[at + 1] = (uint8_t)(a->size - at - HEADER);
 	aml_close(a);
+}
+
+void aml_package(struct aml *a, const char *name, uint8_t count)
+{
+	begin_name(a, name);
+	aml_package_element(a, count);
+}
+
+void aml_package_element(struct aml *a, uint8_t count)
+{
+	put8(a, AML_PACKAGE);
+	open_length(a);
+	put8(a, count);
+}
+
+void aml_pci_region(struct aml *a, const char *name, uint8_t offset, uint8_t size)
+{
+	put8(a, AML_EXT);
+	put8(a, AML_REGION);
+	put_name(a, name);
+	put8(a, REGION_PCI_CONFIG);
+	put_integer(a, offset);
+	put_integer(a, size);
+}
+
+void aml_byte_fields(struct aml *a, const char *region, const char *const *names, unsigned count)
+{
+	enum { BITS = 8 };
+	put8(a, AML_EXT);
+	put8(a, AML_FIELD);
+	open_length(a);
+	put_name(a, region);
+	put8(a, FIELD_BYTE_ACCESS);
+	for (unsigned i = 0; i < count; i++) {
+		put_segment(a, names[i], strlen(names[i]));
+		put8(a, BITS);
+	}
+	aml_close(a);
+}
+
+void aml_method(struct aml *a, const char *name, unsigned args)
+{
+	put8(a, AML_METHOD);
+	open_length(a);
+	put_name(a, name);
+	put8(a, (uint8_t)(args | METHOD_SERIALIZED));
+}
+
+void aml_if(struct aml *a)
+{
+	put8(a, AML_IF);
+	open_length(a);
+}
+
+void aml_term(struct aml *a, enum aml_term term)
+{
+	put8(a, (uint8_t)term);
+}
+
+void aml_integer(struct aml *a, uint64_t value)
+{
+	put_integer(a, value);
+}
+
+void aml_reference(struct aml *a, const char *name)
+{
+	put_name(a, name);
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What a PC's firmware leaves behind for an operating system that is loaded without one: the BIOS data area, ACPI and MP tables, and
- * the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the Intel SDM 3A 11.11 (MTRRs). */
+/* What a PC's firmware leaves behind for an operating system that is loaded without one: the BIOS data area, ACPI
+ * and MP tables, and the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the
+ * Intel SDM 3A 11.11 (MTRRs). */
 #include "board/firmware.h"
 #include <errno.h>
 #include <string.h>
+#include "board/acpi.h"
 #include "util/log.h"
 #include "vm/vcpu.h"
 #include "x86/cpuid.h"
@@ -46,11 +48,12 @@ uint8_t firmware_checksum(const void *data, size_t size)
 	return (uint8_t)-sum;
 }
 
-/* Write-back by default, uncached from the end of low RAM's possible range to 4 GiB and in the VGA window, ROM area write-protected: the
- * kernel turns PAT off when it finds the MTRRs off, and compares all processors. */
+/* Write-back by default, uncached from the end of low RAM's possible range to 4 GiB and in the VGA window, ROM
+ * area write-protected: the kernel turns PAT off when it finds the MTRRs off, and compares all processors. */
 static int set_memory_types(struct vm *vm)
 {
-	enum { MTRR_ENABLE = BIT(11), MTRR_FIXED_ENABLE = BIT(10), UNCACHED = 0, WRITE_PROTECTED = 5, WRITE_BACK = 6, VALID = BIT(11) };
+	enum { MTRR_ENABLE = BIT(11), MTRR_FIXED_ENABLE = BIT(10), UNCACHED = 0, WRITE_PROTECTED = 5, WRITE_BACK = 6,
+		VALID = BIT(11) };
 	const uint64_t each_byte = 0x0101010101010101ULL;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		struct vcpu *vcpu = vm->vcpu[i];
@@ -90,6 +93,7 @@ int firmware_install(struct vm *vm, const struct firmware_facts *facts, gpa_t *r
 	mptable_write(&area, facts);
 	int error = area.error ? area.error : set_memory_types(vm);
 	if (error)
-		log_error("no room for the firmware's tables: %s; with fewer processors (--cpus) they are smaller", strerror(-error));
+		log_error("no room for the firmware's tables: %s; with fewer processors (--cpus) they are smaller",
+			strerror(-error));
 	return error;
 }

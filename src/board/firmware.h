@@ -12,6 +12,7 @@ struct firmware_facts {
 		uint8_t irq;
 	} uart[4];
 	unsigned uarts;
+	uint16_t pm_base;          /* ports of the ACPI block */
 };
 
 /* Tables are laid down one after the other between `at` and `end`. */
@@ -20,18 +21,20 @@ struct firmware_area {
 	gpa_t at, end;
 	int error;                 /* the first one */
 };
-/* firmware.c -- Takes `size` bytes at a multiple of `align`; 0 (and the area's error set) when there is no more room. */
+/* firmware.c -- Takes `size` bytes at a multiple of `align`; 0 (and the area's error set) when there is no more
+ * room. */
 gpa_t firmware_take(struct firmware_area *, uint64_t size, uint64_t align);
 void firmware_write(struct firmware_area *, gpa_t, const void *data, uint64_t size);
 /* The byte that makes all bytes add up to zero. */
 uint8_t firmware_checksum(const void *data, size_t size);
-/* Writes everything into guest RAM and sets the memory types (MTRRs) of all processors; after a reset, before the loader.
- * *rsdp: where ACPI begins. 0 or -errno, after log_error. */
+/* Writes everything into guest RAM and sets the memory types (MTRRs) of all processors; after a reset, before the
+ * loader. *rsdp: where ACPI begins. 0 or -errno, after log_error. */
 int firmware_install(struct vm *, const struct firmware_facts *, gpa_t *rsdp);
 
-/* acpi.c -- Returns the address of the RSDP. ACPI 6.4 chapter 5 */
-gpa_t acpi_write(struct firmware_area *, const struct firmware_facts *);
-/* The DSDT without its header, into room bytes; 0 when they do not suffice. */
-size_t acpi_dsdt(const struct firmware_facts *, unsigned cpus, uint8_t *data, size_t room);
+/* pci_setup.c -- What firmware does with the chip set and the PCI bus: RAM below 1 MiB, interrupt routes,
+ * addresses, the ACPI block. */
+void pci_setup(struct vm *);
+/* First address below 4 GiB that is the PCI bus's, up to PC_IOAPIC. */
+uint32_t pci_memory_start(uint64_t ram);
 /* mptable.c -- Intel MultiProcessor Specification 1.4, chapter 4. Nothing with more processors than it can name. */
 void mptable_write(struct firmware_area *, const struct firmware_facts *);

@@ -1,18 +1,28 @@
 /* SPDX-License-Identifier: MIT */
-/* The PC: an ISA machine with the chips of a PC/AT, local APICs and an IOAPIC, and ACPI power management; no PCI yet.
+/* The PC: a 440FX chip set with a PCI bus and the chips of a PC/AT, local APICs and an IOAPIC, and ACPI power
+ * management.
  *
- * Lines: GSI 0 to 15 are the ISA interrupts and go to the 8259 pair and to the IOAPIC alike (whoever the system programs gets
- * them); 0, the timer, arrives at IOAPIC pin 2, since 2 is the 8259's cascade. GSI 16 to 23 reach the IOAPIC only. */
+ * Lines: GSI 0 to 15 are the ISA interrupts and go to the 8259 pair and to the IOAPIC alike (whoever the system
+ * programs gets them); 0, the timer, arrives at IOAPIC pin 2, since 2 is the 8259's cascade. GSI 16 to 23 reach
+ * the IOAPIC only. PCI's interrupts become ISA interrupts in the PIIX3, as a system routes them. */
 #include <errno.h>
 #include "backend/chardev.h"
 #include "board/board.h"
 #include "board/firmware.h"
+#include "board/fw_tables.h"
 #include "device/chips.h"
+#include "device/fw_cfg.h"
+#include "device/pci.h"
+#include "util/log.h"
 
 enum { ISA_LINES = 16, TIMER_GSI = 0, CASCADE = 2, TIMER_PIN = 2, LARGEST_IOAPIC_ID = 14 };
 
 static const struct lapic_config lapic_config = { .virtual_wire = true };
 static const struct i8042_config i8042_config = { .mouse_irq = 12 };
+#define RESET_CONTROL "cf9"
+#define PM_BLOCK "acpi-pm"
+static const struct pci_config pci_config = { .reset_control = RESET_CONTROL };
+static const struct piix4_pm_config pm_config = { .block = PM_BLOCK };
 
 /* In the order in which they are created and reset. The interrupt chips come first: others drive them. */
 static const struct device_place fixed[] = {
@@ -22,8 +32,11 @@ static const struct device_place fixed[] = {
 	{ .class = &mc146818_class, .name = "rtc", .base = 0x70, .irq = 8 },
 	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1, .config = &i8042_config },
 	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
-	{ .class = &cf9_class, .name = "cf9", .base = PC_RESET_PORT, .irq = -1 },
-	{ .class = &acpi_pm_class, .name = "acpi-pm", .base = ACPI_PM_BASE, .irq = ACPI_SCI_IRQ },
+	{ .class = &cf9_class, .name = RESET_CONTROL, .irq = -1 },
+	{ .class = &acpi_pm_class, .name = PM_BLOCK, .irq = ACPI_SCI_IRQ },
+	{ .class = &pci_class, .name = "pci", .irq = -1, .config = &pci_config },
+	{ .class = &piix3_class, .name = "piix3", .base = PC_ISA_BRIDGE, .irq = -1 },
+	{ .class = &piix4_pm_class, .name = "piix4-pm", .base = PC_PM_FUNCTION, .irq = -1, .config = &pm_config },
 };
 
 static const struct device_place uarts[] = { /* there when connected; the first always */
@@ -34,17 +47,27 @@ static const struct device_place uarts[] = { /* there when connected; the first 
 };
 static const struct device_place ioapic = { .class = &ioapic_class, .name = "ioapic", .base = PC_IOAPIC, .irq = -1 };
 static const struct device_place debug_exit = { .class = &debug_exit_class, .name = "debug-exit", .irq = -1 };
-static const struct device_place debugcon = { .class = &debugcon_class, .name = "debugcon", .base = PC_DEBUGCON_PORT, .irq = -1 };
+static const struct device_place debugcon = { .class = &debugcon_class, .name = "debugcon", .base = PC_DEBUGCON_PORT,
+	.irq = -1 };
+static const struct device_place bios_log = { .class = &debugcon_class, .name = "bios-log", .base = PC_BIOS_LOG_PORT,
+	.irq = -1 };
+static const struct device_place host_bridge = { .class = &i440fx_class, .name = "i440fx", .base = PC_HOST_BRIDGE,
+	.irq = -1 };
+static const struct device_place fw_cfg = { .class = &fw_cfg_class, .name = "fw_cfg", .base = PC_FW_CFG_PORT,
+	.irq = -1 };
 
-/* The board itself: a device without registers. It holds the places that the command line has a word in, which must last as
- * long as the chips that are put there. */
+/* The board itself: a device without registers. It holds the places that the command line has a word in, which
+ * must last as long as the chips that are put there. */
 struct pc {
 	struct device device;
 	struct ns16550_config uart_config[ARRAY_SIZE(uarts)];
-	struct debugcon_config debugcon_config;
+	struct debugcon_config debugcon_config, bios_log_config;
 	struct ioapic_config ioapic_config;
-	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon;
+	struct i440fx_config host_bridge_config;
+	struct fw_cfg_config fw_cfg_config;
+	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon, bios_log, host_bridge, fw_cfg;
 	struct firmware_facts facts;
+	struct fw_tables tables;
 };
 
 static int pc_init(struct device *d)
@@ -104,17 +127,42 @@ static int create_uarts(struct vm *vm, struct pc *pc, const struct board_options
 	return error;
 }
 
+/* The ROM, what tells it about the machine, and what it says. Where there is no screen, the first UART is what it
+ * shows its messages on. */
+static int create_bios(struct vm *vm, struct pc *pc, const struct board_options *options)
+{
+	gpa_t start = RAM_HOLE_END - options->bios_size;
+	int error = memory_add_rom(vm, start, options->bios, options->bios_size, "bios");
+	if (error)
+		return error;
+	pc->tables = (struct fw_tables){ .vm = vm, .facts = &pc->facts, .pm = device_find(vm, PM_BLOCK),
+		.console_port = (uint16_t)uarts[0].base };
+	pc->fw_cfg_config = (struct fw_cfg_config){ .selected = fw_tables_selected, .arg = &pc->tables };
+	error = create_with(vm, &pc->fw_cfg, &fw_cfg, &pc->fw_cfg_config);
+	if (!error)
+		error = fw_tables_fill(&pc->tables, device_find(vm, fw_cfg.name));
+	if (!error && options->bios_log) {
+		pc->bios_log_config.chardev = options->bios_log;
+		error = create_with(vm, &pc->bios_log, &bios_log, &pc->bios_log_config);
+	}
+	return error;
+}
+
 static int build(struct vm *vm, const struct board_options *options)
 {
 	struct pc *pc = (struct pc *)device_create(vm, &pc_place);
 	if (!pc)
 		return -ENOMEM;
-	/* Its own APIC ID where the register's four bits suffice: systems from before the xAPIC had one space for all. */
+	/* Its own APIC ID where the register's four bits suffice: systems from before the xAPIC had one space for
+	 * all. */
 	pc->ioapic_config.id = vm->config.cpus <= LARGEST_IOAPIC_ID ? (uint8_t)vm->config.cpus : 0;
 	pc->facts.ioapic_id = pc->ioapic_config.id;
 	int error = create_with(vm, &pc->ioapic, &ioapic, &pc->ioapic_config);
 	for (unsigned i = 0; i < ARRAY_SIZE(fixed) && !error; i++)
 		error = create(vm, &fixed[i]);
+	pc->host_bridge_config = (struct i440fx_config){ .bios = options->bios, .bios_size = options->bios_size };
+	if (!error)
+		error = create_with(vm, &pc->host_bridge, &host_bridge, &pc->host_bridge_config);
 	if (error)
 		return error;
 	connect_lines(vm, device_find(vm, "pic"), device_find(vm, "ioapic"));
@@ -128,13 +176,18 @@ static int build(struct vm *vm, const struct board_options *options)
 		pc->debugcon_config.chardev = options->debugcon;
 		error = create_with(vm, &pc->debugcon, &debugcon, &pc->debugcon_config);
 	}
+	if (!error && options->bios)
+		error = create_bios(vm, pc, options);
 	return error;
 }
 
 static int firmware(struct vm *vm, gpa_t *rsdp)
 {
 	struct pc *pc = (struct pc *)device_find(vm, pc_place.name);
+	pci_setup(vm);
+	pc->facts.pm_base = acpi_pm_base(device_find(vm, PM_BLOCK));
 	return firmware_install(vm, &pc->facts, rsdp);
 }
 
-const struct board board_pc = { .name = "pc", .summary = "an ISA PC with APICs and ACPI", .build = build, .firmware = firmware };
+const struct board board_pc = { .name = "pc", .summary = "a PC with PCI, APICs and ACPI", .build = build,
+	.firmware = firmware };

@@ -11,6 +11,12 @@
 #define PC_IOAPIC 0xfec00000u
 #define PC_LAPIC 0xfee00000u
 
+/* PCI functions, and the ISA interrupts that PIRQ A to D are routed to. */
+enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_PM_FUNCTION = 1 << 3 | 3 };
+#define PC_PCI_IRQS 5, 10, 11
+
 /* Ports. */
 #define PC_RESET_PORT 0xcf9
 #define PC_DEBUGCON_PORT 0xe9
+#define PC_BIOS_LOG_PORT 0x402 /* where SeaBIOS writes what it does */
+#define PC_FW_CFG_PORT 0x510

@@ -20,8 +20,8 @@ struct loader {
 	const char *name, *summary;
 	/* Does the content look like mine? Reads only image->data[0..size). */
 	bool (*probe)(const struct boot_image *);
-	/* Loads it; 0 or -errno after an error that says what is wrong. Every length and offset in the file is hostile. Called after each machine reset
-	 * too. */
+	/* Loads it; 0 or -errno after an error that says what is wrong. Every length and offset in the file is
+	 * hostile. Called after each machine reset too. */
 	int (*load)(struct vm *, const struct boot_request *);
 };
 SET_DECLARE(struct loader, loaders);
@@ -29,5 +29,10 @@ SET_DECLARE(struct loader, loaders);
 
 /* boot.c -- Finds the loader by content and loads; when none fits, says what the file is as far as it can tell. */
 int boot_load(struct vm *, const struct boot_request *);
+/* bios.c -- Reads and checks a ROM image; the name BIOS_SEABIOS stands for SeaBIOS, wherever this host has it. 0
+ * or -errno, after an error that says what is wrong and which package helps. */
+#define BIOS_SEABIOS "seabios"
+int bios_read(struct boot_image *, const char *name);
+/* boot.c -- */
 int boot_image_read(struct boot_image *, const char *path);
 void boot_image_free(struct boot_image *);

@@ -23,7 +23,7 @@
 #define DEFAULT_MODEL "v2"
 
 struct run_options {
-	const char *engine, *cpu, *kernel, *initrd, *append, *debugcon, *name, *trace;
+	const char *engine, *cpu, *kernel, *initrd, *append, *bios, *bios_log, *debugcon, *name, *trace;
 	uint64_t memory, cpus, debug_exit;
 	struct option_list serial;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
@@ -40,6 +40,10 @@ static const struct option_row options[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, or an ELF file with a\nMultiboot header or a PVH entry", OPTION_STRING, AT(kernel), 0, 0 },
 	{ "initrd", "FILE", "the initial RAM disk, or the module, for the kernel", OPTION_STRING, AT(initrd), 0, 0 },
 	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
+	{ "bios", "FILE", "instead of a kernel: firmware, a ROM image that ends at 4 GiB;\n\"seabios\" is Debian's",
+	  OPTION_STRING, AT(bios), 0, 0 },
+	{ "bios-log", "BACKEND", "where SeaBIOS's log goes: as --serial (default: nowhere)", OPTION_STRING,
+	  AT(bios_log), 0, 0 },
 	{ "serial", "BACKEND", "where COM1 leads to; given again, COM2 to COM4:\nstdio, pty, file:PATH or none (default: stdio for COM1)",
 	  OPTION_LIST, AT(serial), 0, 4 },
 	{ "debugcon", "BACKEND", "where port E9h leads to: as --serial (default: not there)", OPTION_STRING, AT(debugcon), 0, 0 },
@@ -60,7 +64,7 @@ static int run(int argc, char **argv);
 static const struct command run_command = {
 	.name = "run",
 	.summary = "Runs a virtual machine",
-	.usage = "--kernel FILE [OPTION]...",
+	.usage = "--kernel FILE | --bios FILE [OPTION]...",
 	.options = options,
 	.notes = "On a terminal, Ctrl-A is the escape key: Ctrl-A h tells what there is, Ctrl-A x ends the machine.\n\n"
 		 "Exit status: 0 the guest powered off, or Ctrl-A x; 1 the host could not do it; 2 wrong usage;\n"
@@ -70,10 +74,11 @@ static const struct command run_command = {
 };
 COMMAND(run_command);
 
-/* ---- Signals ---------------------------------------------------------------------------------------------------------- */
+/* ---- Signals
+ * ---------------------------------------------------------------------------------------------------------- */
 
-/* One thread waits for the signals that the others hold off, so that their handling needs no care for what may be called.
- * SIGALRM is how we tell it to end. */
+/* One thread waits for the signals that the others hold off, so that their handling needs no care for what may be
+ * called. SIGALRM is how we tell it to end. */
 struct signals {
 	struct vm *vm;
 	pthread_t thread;
@@ -132,12 +137,14 @@ static void signals_stop(struct signals *s)
 	pthread_join(s->thread, NULL);
 }
 
-/* ---- Set-up ----------------------------------------------------------------------------------------------------------- */
+/* ---- Set-up
+ * ----------------------------------------------------------------------------------------------------------- */
 
 struct machine {
 	struct vm_config config;
 	struct board_options board;
 	struct boot_request request;
+	struct boot_image bios;
 	struct vm *vm;
 	struct signals signals;
 };
@@ -210,8 +217,13 @@ static int choose_model(struct machine *m, const struct run_options *o)
 
 static int check(const struct run_options *o)
 {
-	if (!o->kernel) {
-		log_error("there is nothing to boot: give a kernel with --kernel FILE");
+	if (!o->kernel && !o->bios) {
+		log_error("there is nothing to boot: give a kernel with --kernel FILE, or firmware with --bios FILE");
+		return EXIT_USAGE;
+	}
+	if (o->bios && (o->kernel || o->initrd || o->append)) {
+		log_error("--bios starts firmware, which boots what it finds: "
+			  "--kernel, --initrd and --append are for starting without");
 		return EXIT_USAGE;
 	}
 	if (o->memory % X86_PAGE_SIZE) {
@@ -230,6 +242,11 @@ static int open_backend(struct chardev **chardev, const char *spec)
 	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
 }
 
+static bool is_stdio(const char *spec)
+{
+	return spec && !strcmp(spec, "stdio");
+}
+
 static int open_backends(struct machine *m, const struct run_options *o)
 {
 	int status = EXIT_OK;
@@ -237,8 +254,10 @@ static int open_backends(struct machine *m, const struct run_options *o)
 		status = open_backend(&m->board.debugcon, o->debugcon);
 	for (unsigned i = 0; i < o->serial.count && !status; i++)
 		status = open_backend(&m->board.serial[i], o->serial.item[i]);
+	if (!status && o->bios_log)
+		status = open_backend(&m->board.bios_log, o->bios_log);
 	/* Standard input and output are the console's unless somebody else was given them. */
-	if (!status && !o->serial.count && !(o->debugcon && !strcmp(o->debugcon, "stdio")))
+	if (!status && !o->serial.count && !is_stdio(o->debugcon) && !is_stdio(o->bios_log))
 		status = open_backend(&m->board.serial[0], "stdio");
 	return status;
 }
@@ -246,6 +265,13 @@ static int open_backends(struct machine *m, const struct run_options *o)
 static int read_images(struct machine *m, const struct run_options *o)
 {
 	m->request.append = o->append ? o->append : "";
+	if (o->bios) {
+		if (bios_read(&m->bios, o->bios))
+			return EXIT_HOST;
+		m->board.bios = m->bios.data;
+		m->board.bios_size = m->bios.size;
+		return EXIT_OK;
+	}
 	int error = boot_image_read(&m->request.kernel, o->kernel);
 	if (!error && o->initrd)
 		error = boot_image_read(&m->request.initrd, o->initrd);
@@ -271,6 +297,8 @@ static int set_up(struct machine *m, const struct run_options *o)
 	if (board_pc.build(m->vm, &m->board))
 		return EXIT_HOST;
 	vm_reset(m->vm);
+	if (m->board.bios)
+		return EXIT_OK; /* the reset vector is in it */
 	if (boot(m->vm, m))
 		return EXIT_HOST;
 	m->vm->boot = boot; /* from the next reset on */
@@ -285,9 +313,11 @@ static void tear_down(struct machine *m)
 	for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
 		chardev_close(m->board.serial[i]);
 	chardev_close(m->board.debugcon);
+	chardev_close(m->board.bios_log);
 	terminal_restore();
 	boot_image_free(&m->request.kernel);
 	boot_image_free(&m->request.initrd);
+	boot_image_free(&m->bios);
 }
 
 static int ended(const struct vm *vm, enum vm_end end)
@@ -327,6 +357,8 @@ static int run_machine(struct machine *m, const struct run_options *o)
 				m->board.serial[i]->ops->stop(m->board.serial[i]);
 		if (m->board.debugcon)
 			m->board.debugcon->ops->stop(m->board.debugcon);
+		if (m->board.bios_log)
+			m->board.bios_log->ops->stop(m->board.bios_log);
 		status = ended(m->vm, end);
 		if (o->stats)
 			stats_print(m->vm, stderr);
