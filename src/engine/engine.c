@@ -26,20 +26,30 @@ const struct engine *engine_next(const struct engine *previous)
 	return next;
 }
 
+/* The preferred one, unless it turns out to be slower than another: a /dev/kvm without hardware behind it is. */
 const struct engine *engine_default(char *why, size_t size)
 {
+	const struct engine *best = NULL;
+	struct engine_report chosen = { 0 };
 	char refused[256] = "";
 
 	for (const struct engine *e = engine_next(NULL); e && e->preference; e = engine_next(e)) {
 		struct engine_report report = { 0 };
 		size_t used = strlen(refused);
+		bool usable = !e->probe(&report) && report.usable;
 
-		if (!e->probe(&report) && report.usable) {
-			snprintf(why, size, "%s: %s%s", e->name, report.why, refused);
-			return e;
+		if (usable && (!best || report.mips > chosen.mips)) {
+			if (best)
+				snprintf(refused + used, sizeof(refused) - used, "; not %s: %s (%u MIPS)", best->name, chosen.why, chosen.mips);
+			best = e;
+			chosen = report;
+		} else if (!usable) {
+			snprintf(refused + used, sizeof(refused) - used, "; not %s: %s", e->name, report.why);
 		}
-		snprintf(refused + used, sizeof(refused) - used, "; not %s: %s", e->name, report.why);
 	}
-	snprintf(why, size, "no engine can run here%s", refused);
-	return NULL;
+	if (best)
+		snprintf(why, size, "%s: %s%s", best->name, chosen.why, refused);
+	else
+		snprintf(why, size, "no engine can run here%s", refused);
+	return best;
 }

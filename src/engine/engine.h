@@ -31,15 +31,19 @@ struct engine {
 	int (*vcpu_init)(struct vcpu *);
 	void (*vcpu_fini)(struct vcpu *);
 	bool (*can_run)(const struct vcpu *);         /* this processor mode, now */
-	/* Runs until the core is needed or the limit; fills the exit. vCPU thread. 0 or -errno (then the VM is killed). */
+	/* Runs until the core is needed or the limit; fills the exit. vCPU thread. 0 or -errno (then the VM is
+	 * killed). */
 	int (*run)(struct vcpu *, const struct run_limit *, struct vm_exit *);
 	void (*kick)(struct vcpu *);                  /* any thread, vcpu->kicked is set already: make run() return soon */
 	int (*load_state)(struct vcpu *, unsigned groups);
 	int (*store_state)(struct vcpu *, unsigned groups);
 	void (*tlb_flush)(struct vcpu *, enum x86_flush, unsigned pcid, gva_t);
-	/* A page that carries PAGE_CODE or PAGE_TRACED was written by someone else (DMA, another vCPU, the loader). Any thread. */
+	/* A page that carries PAGE_CODE or PAGE_TRACED was written by someone else (DMA, another vCPU, the
+	 * loader). Any thread. */
 	void (*code_changed)(struct vm *, gpa_t, uint64_t len);
-	int (*memory_changed)(struct vm *, const struct memory_region *);
+	/* The map of regions is another: whatever was derived from the old one is to be dropped. At a safe point,
+	 * or before the VM runs. 0 or -errno (then the VM is killed). */
+	int (*memory_changed)(struct vm *);
 	int (*dirty_log)(struct vm *, const struct memory_region *, uint64_t *bitmap);
 	void (*stats)(struct vm *, FILE *);
 };

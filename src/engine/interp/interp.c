@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interpreter: decoded traces run as chains of tail calls. It runs every mode of the processor, and is the reference for
- * all other engines. */
+/* The interpreter: decoded traces run as chains of tail calls. It runs every mode of the processor, and is the
+ * reference for all other engines. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -48,8 +48,8 @@ static __attribute__((noinline)) void chain_miss(struct x86_core *core, const st
 	return next->exec(core, next);
 }
 
-/* The end of a trace: count, see whether the engine is wanted, find the next trace, go on there. This is the hot path between
- * traces. */
+/* The end of a trace: count, see whether the engine is wanted, find the next trace, go on there. This is the hot
+ * path between traces. */
 void interp_chain(struct x86_core *core, const struct insn *i)
 {
 	core->icount += i->index;
@@ -107,6 +107,8 @@ static void take_events(struct vcpu *vcpu)
 {
 	struct x86_core *core = &vcpu->core;
 	struct x86_cpu *cpu = &core->cpu;
+	if (unlikely(cpu->event_pending) && x86_deliver_pending(core))
+		return;
 	if (cpu->pending_debug && x86_deliver_debug(core))
 		return;
 	if (cpu->interrupt_shadow)
@@ -212,8 +214,8 @@ static void interp_kick(struct vcpu *vcpu)
 	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
 }
 
-/* Any thread. On the processor's own thread at once (the store that runs must see its effect on the next instruction), else
- * before its next round. */
+/* Any thread. On the processor's own thread at once (the store that runs must see its effect on the next
+ * instruction), else before its next round. */
 static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 {
 	for (unsigned n = 0; n < vm->config.cpus; n++) {
@@ -228,11 +230,29 @@ static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 		pthread_mutex_lock(&in->lock);
 		if (in->changes < ARRAY_SIZE(in->changed))
 			in->changed[in->changes] = (struct changed){ gpa, len };
-		in->changes++;
+		in->changes += in->changes <= ARRAY_SIZE(in->changed);
 		in->has_changes = true;
 		pthread_mutex_unlock(&in->lock);
 		interp_kick(vcpu);
 	}
+}
+
+/* Traces are found by guest-physical address. They are dropped by their own thread, before its next round: it may
+ * stand still in the middle of building one. */
+static int interp_memory_changed(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct vcpu *vcpu = vm->vcpu ? vm->vcpu[n] : NULL;
+		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
+		if (!in)
+			continue;
+		pthread_mutex_lock(&in->lock);
+		in->changes = ARRAY_SIZE(in->changed) + 1;
+		in->has_changes = true;
+		pthread_mutex_unlock(&in->lock);
+		interp_kick(vcpu);
+	}
+	return 0;
 }
 
 static int interp_vcpu_init(struct vcpu *vcpu)
@@ -285,7 +305,7 @@ static int interp_probe(struct engine_report *report)
 {
 	report->usable = true;
 	report->capabilities = ENGINE_COUNTS | ENGINE_STEPS | ENGINE_SMP;
-	report->mips = 200;
+	report->mips = 400; /* on integer loops, on the kind of host that the benchmarks name */
 	snprintf(report->why, sizeof(report->why), "runs everywhere; the reference for all other engines");
 	return 0;
 }
@@ -329,6 +349,7 @@ const struct engine interp_engine = {
 	.load_state = interp_load_state,
 	.store_state = interp_store_state,
 	.code_changed = interp_code_changed,
+	.memory_changed = interp_memory_changed,
 	.stats = interp_stats,
 };
 ENGINE(interp_engine);
