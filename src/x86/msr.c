@@ -9,7 +9,7 @@
 #define ALWAYS 0xffff /* as feature */
 #define NO_FIELD 0xffff
 
-enum check { CHECK_MASK, CHECK_CANONICAL, CHECK_PAT, CHECK_MTRR_TYPES, CHECK_IGNORE };
+enum check { CHECK_MASK, CHECK_CANONICAL, CHECK_PAT, CHECK_MTRR_TYPES, CHECK_MTRR_RANGE, CHECK_MTRR_TYPE, CHECK_IGNORE };
 
 struct row {
 	uint32_t index, count;  /* a run of MSRs, in consecutive fields */
@@ -48,12 +48,12 @@ static const struct row rows[] = {
 	{ MSR_MCG_STATUS, 1, NO_FIELD, FEATURE_MCA, ANY, 0, CHECK_IGNORE },
 	{ MSR_MISC_ENABLE, 1, FIELD(misc_enable), FEATURE_PAT, ANY, 0x1800, CHECK_MASK },
 	{ MSR_DEBUGCTL, 1, FIELD(debugctl), FEATURE_SEP, 0, 0, CHECK_MASK },
-	{ MSR_MTRR_PHYSBASE0, 16, FIELD(mtrr_var), FEATURE_MTRR, PHYSICAL_MASK & ~0x700ULL, 0, CHECK_MASK },
+	{ MSR_MTRR_PHYSBASE0, 16, FIELD(mtrr_var), FEATURE_MTRR, PHYSICAL_MASK & ~0x700ULL, 0, CHECK_MTRR_RANGE },
 	{ MSR_MTRR_FIX64K, 1, FIELD(mtrr_fixed[0]), FEATURE_MTRR, ANY, 0, CHECK_MTRR_TYPES },
 	{ MSR_MTRR_FIX16K_80000, 2, FIELD(mtrr_fixed[1]), FEATURE_MTRR, ANY, 0, CHECK_MTRR_TYPES },
 	{ MSR_MTRR_FIX4K, 8, FIELD(mtrr_fixed[3]), FEATURE_MTRR, ANY, 0, CHECK_MTRR_TYPES },
 	{ MSR_PAT, 1, FIELD(pat), FEATURE_PAT, ANY, 0, CHECK_PAT },
-	{ MSR_MTRR_DEF_TYPE, 1, FIELD(mtrr_def_type), FEATURE_MTRR, 0xcff, 0, CHECK_MASK },
+	{ MSR_MTRR_DEF_TYPE, 1, FIELD(mtrr_def_type), FEATURE_MTRR, 0xcff, 0, CHECK_MTRR_TYPE },
 	{ MSR_STAR, 1, FIELD(star), FEATURE_LM, ANY, 0, CHECK_MASK },
 	{ MSR_LSTAR, 1, FIELD(lstar), FEATURE_LM, ANY, 0, CHECK_CANONICAL },
 	{ MSR_CSTAR, 1, FIELD(cstar), FEATURE_LM, ANY, 0, CHECK_CANONICAL },
@@ -109,6 +109,14 @@ static bool row_write(struct x86_core *core, const struct row *r, uint32_t index
 		break;
 	case CHECK_MTRR_TYPES:
 		if (!types_ok(value, false))
+			return false;
+		break;
+	case CHECK_MTRR_RANGE: /* base and mask in turn; the mask has no type, the base no valid bit (11) */
+		if ((index - r->index) & 1 ? (value & 0xff) : (value & BIT(11)) || !types_ok(value & 0xff, false))
+			return false;
+		break;
+	case CHECK_MTRR_TYPE:
+		if (!types_ok(value & 0xff, false))
 			return false;
 		break;
 	case CHECK_MASK: break;
