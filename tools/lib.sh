@@ -58,7 +58,7 @@ step() {
 build() {
         local lock
         exec {lock}<"$top"
-        step "building ${1/#all/doppel}" "$cache/log/build.log" locked_make "$lock" "$1"
+        step "building ${1/#all/doppel}" "$cache/log/build.log" locked_make "$lock" "$1" || exit 1
         exec {lock}<&-
 }
 
@@ -77,7 +77,7 @@ command_archive() {
 # What a guest needs that runs a command: no messages of the kernel on the serial line, and a reset instead of an endless
 # wait when the kernel panics; --no-reboot makes that the end.
 # shellcheck disable=SC2034
-quiet_append='console=ttyS0 quiet loglevel=0 panic=-1'
+quiet_append='console=ttyS0 quiet loglevel=1 panic=-1'
 
 # guest_status FILE: the exit status that the guest left on its debug port, nothing when there is none.
 guest_status() {

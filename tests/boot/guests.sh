@@ -31,7 +31,7 @@ run_guest() {
         if [[ $last == 1..* ]] && ((status == 1)); then
                 ok "$engine: $name: the guest ended"
         elif [[ ! $failed || $last != 1..* ]]; then
-                not_ok "$engine: $name: the guest ended" "exit status $status$(((status == 124)) && echo ', it hung')"
+                not_ok "$engine: $name: the guest ended" "exit status $status$( ((status == 124)) && echo ', it hung')"
                 printf '%s\n' "$err"
         fi
 }

@@ -18,7 +18,8 @@ static struct chardev console_chardev = { .ops = &console_ops };
 
 static const struct acpi_pm_config narrow = { .timer_24bit = true };
 static const struct debugcon_config debugcon = { .chardev = &console_chardev };
-static const struct device_place wide_places[] = { { .class = &acpi_pm_class, .name = "pm", .base = BASE, .irq = ACPI_SCI_IRQ } };
+static const struct device_place wide_places[] = { { .class = &acpi_pm_class, .name = "pm", .base = BASE,
+	.irq = ACPI_SCI_IRQ } };
 static const struct device_place places[] = {
 	{ .class = &acpi_pm_class, .name = "pm", .base = BASE, .irq = ACPI_SCI_IRQ, .config = &narrow },
 	{ .class = &debug_exit_class, .name = "exit", .base = 0x501, .irq = -1 },
@@ -64,7 +65,8 @@ static void events(void)
 	out(2, 2, 0xffff);
 	ok(in(2, 2) == 0x0721 && line_level[ACPI_SCI_IRQ], "pm: enabled afterwards");
 	out8(vm, ACPI_SMI_COMMAND, ACPI_DISABLE_VALUE);
-	ok(in(4, 2) == 0 && !line_level[ACPI_SCI_IRQ] && in8(vm, ACPI_SMI_COMMAND) == ACPI_DISABLE_VALUE, "pm: ACPI disable");
+	ok(in(4, 2) == 0 && !line_level[ACPI_SCI_IRQ] && in8(vm, ACPI_SMI_COMMAND) == ACPI_DISABLE_VALUE,
+	   "pm: ACPI disable");
 	out8(vm, ACPI_SMI_COMMAND + 1, 0x12);
 	ok(in8(vm, ACPI_SMI_COMMAND + 1) == 0x12, "pm: APM status");
 	out(0xc, 4, 0x1234ffff);

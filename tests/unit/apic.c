@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Local APICs and the I/O APIC against the SDM (3A chapter 10) and the 82093AA datasheet, with the 8259 behind LINT0. */
+/* Local APICs and the I/O APIC against the SDM (3A chapter 10) and the 82093AA datasheet, with the 8259 behind
+ * LINT0. */
 #include "device/lapic.h"
 #include "machine.h"
 
@@ -64,7 +65,8 @@ static bool asked(unsigned cpu)
 	return vm->vcpu[cpu]->intr_pending;
 }
 
-/* The test's thread is no processor, so it sees the boot processor's registers by MMIO. The others are set up through their state. */
+/* The test's thread is no processor, so it sees the boot processor's registers by MMIO. The others are set up
+ * through their state. */
 static struct lapic_cpu *state(unsigned cpu)
 {
 	return &lapic_of(vm->irq.controller_device)->cpu[cpu];
@@ -116,19 +118,23 @@ static void registers(void)
 		vm_destroy(vm);
 	enter(build());
 	ok(rd(APIC_ID) == 0 && rd(APIC_VERSION) == 0x01050014, "lapic: ID and version");
-	ok(rd(APIC_SVR) == 0x10f && rd(APIC_LVT + LVT_LINT0) == 0x700 && rd(APIC_LVT + LVT_LINT1) == 0x400, "lapic: virtual wire mode");
+	ok(rd(APIC_SVR) == 0x10f && rd(APIC_LVT + LVT_LINT0) == 0x700 && rd(APIC_LVT + LVT_LINT1) == 0x400,
+	   "lapic: virtual wire mode");
 	ok(state(1)->svr == 0xff && state(1)->lvt[LVT_LINT0] == 0x10000, "lapic: the others are as after power-up");
-	ok(rd(APIC_DFR) == 0xffffffff && rd(APIC_LDR) == 0 && rd(APIC_TPR) == 0 && rd(APIC_PPR) == 0, "lapic: registers after reset");
+	ok(rd(APIC_DFR) == 0xffffffff && rd(APIC_LDR) == 0 && rd(APIC_TPR) == 0 && rd(APIC_PPR) == 0,
+	   "lapic: registers after reset");
 	wr(APIC_LDR, 0x12345678);
 	wr(APIC_DFR, 0x0fffffff);
 	wr(APIC_TPR, 0x1ab);
-	ok(rd(APIC_LDR) == 0x12000000 && rd(APIC_DFR) == 0x0fffffff && rd(APIC_TPR) == 0xab && rd(APIC_PPR) == 0xab, "lapic: LDR, DFR, TPR");
+	ok(rd(APIC_LDR) == 0x12000000 && rd(APIC_DFR) == 0x0fffffff && rd(APIC_TPR) == 0xab && rd(APIC_PPR) == 0xab,
+	   "lapic: LDR, DFR, TPR");
 	wr(APIC_SVR, 0xffffffff);
 	ok(rd(APIC_SVR) == 0x11ff, "lapic: SVR");
 	wr(APIC_LVT + LVT_TIMER, 0xffffffff);
 	wr(APIC_LVT + LVT_LINT1, 0xffffffff);
 	wr(APIC_LVT + LVT_ERROR, 0xffffffff);
-	ok(rd(APIC_LVT) == 0x700ff && rd(APIC_LVT + LVT_LINT1) == 0x1a7ff && rd(APIC_LVT + LVT_ERROR) == 0x100ff, "lapic: LVT bits");
+	ok(rd(APIC_LVT) == 0x700ff && rd(APIC_LVT + LVT_LINT1) == 0x1a7ff && rd(APIC_LVT + LVT_ERROR) == 0x100ff,
+	   "lapic: LVT bits");
 	wr(APIC_LVT + LVT_ERROR, 0xfe);
 	wr(APIC_SVR, 0xff);
 	ok(rd(APIC_LVT + LVT_ERROR) == 0x100fe, "lapic: disabling it masks the LVT");
@@ -160,7 +166,8 @@ static void priorities(void)
 	message(0, 0x45);
 	message(0, 0x41);
 	ok(rd(APIC_IRR + 1) == 0x20000 && rd(APIC_IRR + 2) == 0x22 && asked(0), "lapic: IRR");
-	ok(take(0) == 0x45 && rd(APIC_ISR + 2) == 0x20 && rd(APIC_PPR) == 0x40 && !asked(0), "lapic: the highest; its class holds the rest off");
+	ok(take(0) == 0x45 && rd(APIC_ISR + 2) == 0x20 && rd(APIC_PPR) == 0x40 && !asked(0),
+	   "lapic: the highest; its class holds the rest off");
 	ok(take(0) == -1, "lapic: nothing for now");
 	message(0, 0x51);
 	ok(take(0) == 0x51 && rd(APIC_PPR) == 0x50, "lapic: a higher class nests");
@@ -171,7 +178,8 @@ static void priorities(void)
 	wr(APIC_TPR, 0x30);
 	ok(!asked(0) && take(0) == -1, "lapic: TPR holds its class off");
 	vm->irq.controller->cr8_write(vm->irq.controller_device, vm->vcpu[0], 2);
-	ok(rd(APIC_TPR) == 0x20 && vm->irq.controller->cr8_read(vm->irq.controller_device, vm->vcpu[0]) == 2, "lapic: CR8 is TPR");
+	ok(rd(APIC_TPR) == 0x20 && vm->irq.controller->cr8_read(vm->irq.controller_device, vm->vcpu[0]) == 2,
+	   "lapic: CR8 is TPR");
 	ok(asked(0) && take(0) == 0x31, "lapic: and lets it through");
 	wr(APIC_EOI, 0);
 	wr(APIC_EOI, 0);
@@ -186,7 +194,8 @@ static void priorities(void)
 	message(0, 0x61);
 	wr(APIC_SVR, 0xff);
 	message(0, 0x62);
-	ok(take(0) == 0x61 && take(0) == -1 && rd(APIC_IRR + 3) == 0, "lapic: disabled, it keeps what it has and takes no more");
+	ok(take(0) == 0x61 && take(0) == -1 && rd(APIC_IRR + 3) == 0,
+	   "lapic: disabled, it keeps what it has and takes no more");
 }
 
 static void destinations(void)
@@ -248,42 +257,52 @@ static void ipis(void)
 	state(1)->tpr = 0x55;
 	wr(APIC_ICR_HIGH, 1 << 24);
 	wr(APIC_ICR, 0x4500);
-	ok(vm->vcpu[1]->init_pending && state(1)->svr == 0xff && state(1)->tpr == 0 && lapic_enabled(state(1)), "lapic: INIT resets the other's");
+	ok(vm->vcpu[1]->init_pending && state(1)->svr == 0xff && state(1)->tpr == 0 && lapic_enabled(state(1)),
+	   "lapic: INIT resets the other's");
 	vm->vcpu[1]->init_pending = false;
 	wr(APIC_ICR, 0x8500);
 	ok(!vm->vcpu[1]->init_pending, "lapic: INIT de-assert is nothing");
 	wr(APIC_ICR, 0x4699);
 	ok(vm->vcpu[1]->sipi_vector == 0x99, "lapic: startup");
 	wr(APIC_ICR, 0xc4400);
-	ok(vm->vcpu[2]->nmi_pending && vm->vcpu[3]->nmi_pending && !vm->vcpu[0]->nmi_pending, "lapic: NMI to all others");
+	ok(vm->vcpu[2]->nmi_pending && vm->vcpu[3]->nmi_pending && !vm->vcpu[0]->nmi_pending,
+	   "lapic: NMI to all others");
 }
 
 static void x2apic(void)
 {
 	uint64_t value;
 	fresh();
-	ok(msr(0, MSR_APIC_BASE) == (LAPIC | 0x900) && msr(1, MSR_APIC_BASE) == (LAPIC | 0x800), "x2apic: IA32_APIC_BASE");
+	ok(msr(0, MSR_APIC_BASE) == (LAPIC | 0x900) && msr(1, MSR_APIC_BASE) == (LAPIC | 0x800),
+	   "x2apic: IA32_APIC_BASE");
 	ok(!rdmsr(0, 0x802, &value) && !wrmsr(0, 0x80b, 0), "x2apic: its MSRs do not exist in xAPIC mode");
-	ok(!wrmsr(0, MSR_APIC_BASE, LAPIC | 0x500) && !wrmsr(0, MSR_APIC_BASE, LAPIC | 0x901) && !wrmsr(0, MSR_APIC_BASE, 1ULL << 62 | 0x900),
+	ok(!wrmsr(0, MSR_APIC_BASE, LAPIC | 0x500) && !wrmsr(0, MSR_APIC_BASE, LAPIC | 0x901) && !wrmsr(0,
+		MSR_APIC_BASE, 1ULL << 62 | 0x900),
 	   "x2apic: EXTD without EN, and reserved bits");
 	for (unsigned cpu = 0; cpu < CPUS; cpu++)
 		ok(wrmsr(cpu, MSR_APIC_BASE, LAPIC | 0xc00 | (cpu ? 0 : 0x100)), "x2apic: cpu%u goes there", cpu);
-	ok(msr(3, 0x802) == 3 && msr(3, 0x80d) == 8 && rd(APIC_ID) == 0xffffffff, "x2apic: ID and LDR; MMIO does not answer");
-	ok(!wrmsr(0, 0x802, 1) && !wrmsr(0, 0x80d, 1) && !wrmsr(0, 0x80e, 0) && !wrmsr(0, 0x80a, 0) && !wrmsr(0, 0x831, 0), "x2apic: read only, or none");
-	ok(!wrmsr(0, 0x80b, 1) && !wrmsr(0, 0x828, 1) && !wrmsr(0, 0x808, 0x100) && !wrmsr(0, 0x80f, 1 << 9) && !wrmsr(0, 0x832, 1 << 8),
+	ok(msr(3, 0x802) == 3 && msr(3, 0x80d) == 8 && rd(APIC_ID) == 0xffffffff,
+	   "x2apic: ID and LDR; MMIO does not answer");
+	ok(!wrmsr(0, 0x802, 1) && !wrmsr(0, 0x80d, 1) && !wrmsr(0, 0x80e, 0) && !wrmsr(0, 0x80a, 0) && !wrmsr(0, 0x831,
+		0), "x2apic: read only, or none");
+	ok(!wrmsr(0, 0x80b, 1) && !wrmsr(0, 0x828, 1) && !wrmsr(0, 0x808, 0x100) && !wrmsr(0, 0x80f, 1 << 9) &&
+		!wrmsr(0, 0x832, 1 << 8),
 	   "x2apic: reserved bits");
-	ok(!rdmsr(0, 0x83f, &value) && !rdmsr(0, 0x80b, &value) && !rdmsr(0, 0x80e, &value) && !rdmsr(0, 0x8ff, &value), "x2apic: write only, or none");
+	ok(!rdmsr(0, 0x83f, &value) && !rdmsr(0, 0x80b, &value) && !rdmsr(0, 0x80e, &value) && !rdmsr(0, 0x8ff, &value),
+	   "x2apic: write only, or none");
 	ok(wrmsr(0, 0x83f, 0x70) && take(0) == 0x70, "x2apic: self IPI");
 	ok(wrmsr(0, 0x80b, 0) && wrmsr(0, 0x830, 2ULL << 32 | 0x71) && take(2) == 0x71, "x2apic: IPI, physical");
 	ok(msr(0, 0x830) == (2ULL << 32 | 0x71), "x2apic: ICR is one register");
 	wrmsr(2, 0x80b, 0);
-	ok(wrmsr(0, 0x830, 0xaULL << 32 | 0x872) && take(1) == 0x72 && take(3) == 0x72 && !asked(2), "x2apic: IPI, cluster");
+	ok(wrmsr(0, 0x830, 0xaULL << 32 | 0x872) && take(1) == 0x72 && take(3) == 0x72 && !asked(2),
+	   "x2apic: IPI, cluster");
 	wrmsr(1, 0x80b, 0), wrmsr(3, 0x80b, 0);
 	ok(wrmsr(0, 0x830, 0x1000aULL << 32 | 0x873) && !asked(1) && !asked(3), "x2apic: another cluster");
 	ok(wrmsr(0, 0x830, 0xffULL << 32 | 0x74) && !asked(1), "x2apic: FFh is no broadcast");
 	ok(wrmsr(0, 0x830, 0xffffffffULL << 32 | 0x75) && take(0) == 0x75 && take(3) == 0x75, "x2apic: FFFFFFFFh is");
 	ok(!wrmsr(0, MSR_APIC_BASE, LAPIC | 0x900), "x2apic: no way back to xAPIC mode");
-	ok(wrmsr(0, MSR_APIC_BASE, LAPIC | 0x100) && !wrmsr(0, MSR_APIC_BASE, LAPIC | 0xd00) && wrmsr(0, MSR_APIC_BASE, LAPIC | 0x900), "x2apic: but through off");
+	ok(wrmsr(0, MSR_APIC_BASE, LAPIC | 0x100) && !wrmsr(0, MSR_APIC_BASE, LAPIC | 0xd00) && wrmsr(0, MSR_APIC_BASE,
+		LAPIC | 0x900), "x2apic: but through off");
 	ok(rd(APIC_SVR) == 0xff && rd(APIC_LVT + LVT_LINT0) == 0x10000, "x2apic: after which it is as after power-up");
 }
 
@@ -302,7 +321,8 @@ static void timers(void)
 	wr(APIC_EOI, 0);
 	clock_step(vm, 100000);
 	ok(!asked(0), "timer: once");
-	static const uint8_t divides[8][2] = { { 0xb, 1 }, { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 }, { 10, 128 } };
+	static const uint8_t divides[8][2] = { { 0xb, 1 }, { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9,
+		64 }, { 10, 128 } };
 	bool exact = true;
 	for (unsigned i = 0; i < 8; i++) {
 		wr(APIC_DIVIDE, divides[i][0]);
@@ -413,7 +433,8 @@ static void wires(void)
 static void io_apic(void)
 {
 	fresh();
-	ok(io_rd(0) == CPUS << 24 && io_rd(1) == 0x00170020 && io_rd(2) == CPUS << 24, "ioapic: ID, version, arbitration");
+	ok(io_rd(0) == CPUS << 24 && io_rd(1) == 0x00170020 && io_rd(2) == CPUS << 24,
+	   "ioapic: ID, version, arbitration");
 	io_wr(0, 0xffffffff);
 	ok(io_rd(0) == 0x0f000000, "ioapic: the ID is four bits");
 	ok(io_rd(0x10) == 0x10000 && io_rd(0x3f) == 0 && io_rd(0x40) == 0, "ioapic: masked after reset");
@@ -433,7 +454,8 @@ static void io_apic(void)
 	redirect(9, 0x18051, 1u << 24);
 	ioapic_set(ioapic, 9, true);
 	redirect(9, 0x8051, 1u << 24);
-	ok(asked(1) && (io_rd(0x22) & 0x4000) && state(1)->tmr[2] == 1u << 17, "ioapic: level, unmasked while high; remote IRR");
+	ok(asked(1) && (io_rd(0x22) & 0x4000) && state(1)->tmr[2] == 1u << 17,
+	   "ioapic: level, unmasked while high; remote IRR");
 	ok(take(1) == 0x51, "ioapic: to the processor that is meant");
 	ioapic_set(ioapic, 9, false);
 	ioapic_set(ioapic, 9, true);
@@ -505,7 +527,8 @@ static void round_trip(void)
 
 static void use(struct vm *v)
 {
-	static const unsigned regs[] = { APIC_TPR, APIC_EOI, APIC_SVR, APIC_ICR, APIC_LVT, APIC_LVT + 3, APIC_DIVIDE, APIC_INITIAL_COUNT };
+	static const unsigned regs[] = { APIC_TPR, APIC_EOI, APIC_SVR, APIC_ICR, APIC_LVT, APIC_LVT + 3, APIC_DIVIDE,
+		APIC_INITIAL_COUNT };
 	enter(v);
 	for (unsigned reg = 0; reg < 0x40; reg++) {
 		uint64_t value;

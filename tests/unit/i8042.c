@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The keyboard controller with its keyboard and mouse: commands, translation, queues, interrupts; and the other ways to reset. */
+/* The keyboard controller with its keyboard and mouse: commands, translation, queues, interrupts; and the other
+ * ways to reset. */
 #include "machine.h"
 
 enum { KBD_IRQ = 1, AUX_IRQ = 12 };
@@ -119,7 +120,8 @@ static void controller(void)
 	ok(status() == 0x15 && line_level[KBD_IRQ] && in8(vm, 0x60) == 0xab, "i8042: a byte as if from the keyboard");
 	command(0xd3);
 	data(0xcd);
-	ok(status() == 0x35 && line_level[AUX_IRQ] && !line_level[KBD_IRQ] && in8(vm, 0x60) == 0xcd, "i8042: and as if from the mouse");
+	ok(status() == 0x35 && line_level[AUX_IRQ] && !line_level[KBD_IRQ] && in8(vm, 0x60) == 0xcd,
+	   "i8042: and as if from the mouse");
 	command(0xc0);
 	ok(in8(vm, 0x60) == 0x80, "i8042: input port");
 	command(0xff);
@@ -181,7 +183,8 @@ static void keyboard(void)
 	ok(COMES("\xfa"), "keyboard: enabled");
 	for (unsigned i = 0; i < 20; i++)
 		KEYS("\x1c");
-	ok(COMES("\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x00"), "keyboard: the queue of 16 ends with an overrun");
+	ok(COMES("\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x1c\x00"),
+	   "keyboard: the queue of 16 ends with an overrun");
 
 	KEYS("\x1c\x1b");
 	clock_step(vm, 659 * MICROSECOND);
@@ -218,7 +221,8 @@ static void pointing(void)
 	control(0x47);
 	mouse(0xff);
 	clock_step(vm, MILLISECOND);
-	ok(status() == 0x35 && line_level[AUX_IRQ] && !line_level[KBD_IRQ], "mouse: its bytes are marked, and are IRQ 12");
+	ok(status() == 0x35 && line_level[AUX_IRQ] && !line_level[KBD_IRQ],
+	   "mouse: its bytes are marked, and are IRQ 12");
 	ok(COMES("\xfa\xaa\x00"), "mouse: reset");
 	mouse(0xf2);
 	ok(COMES("\xfa\x00"), "mouse: identify");

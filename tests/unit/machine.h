@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A small machine for device tests: the engine that runs nothing, a clock that only the test moves, and the devices that the test puts
- * in. `wired` counts what arrives on the interrupt lines. */
+/* A small machine for device tests: the engine that runs nothing, a clock that only the test moves, and the
+ * devices that the test puts in. `wired` counts what arrives on the interrupt lines. */
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,8 @@ static void line_set(struct device *d, unsigned pin, bool level)
 /* All lines end in a sink of the test's own, besides where it connects them. */
 __attribute__((unused)) static struct vm *machine(unsigned cpus, const struct device_place *places, unsigned count)
 {
-	struct vm_config config = { .name = "test", .engine = "null", .memory = 64 * MiB, .cpus = cpus, .clock = CLOCK_STEPPED };
+	struct vm_config config = { .name = "test", .engine = "null", .memory = 64 * MiB, .cpus = cpus,
+		.clock = CLOCK_STEPPED };
 	struct vm *vm;
 	config.model = x86_model_find("v2");
 	if (vm_create(&vm, &config)) {
@@ -84,8 +85,8 @@ __attribute__((unused)) static bool same_state(struct vm *one, struct vm *two)
 	return same;
 }
 
-/* Feeds the device its own state with bytes cut off and changed; after each, `use` may do with it what a guest can. A device whose load
- * failed may not be used (the machine is thrown away): it gets the good state again. */
+/* Feeds the device its own state with bytes cut off and changed; after each, `use` may do with it what a guest
+ * can. A device whose load failed may not be used (the machine is thrown away): it gets the good state again. */
 __attribute__((unused)) static void abuse_state(struct vm *vm, const char *name, void (*use)(struct vm *))
 {
 	struct device *d = device_find(vm, name);

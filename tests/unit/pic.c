@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The 8259A pair against its datasheet (231468): initialization, priorities, EOI in all forms, the special modes, poll, ELCR, spurious. */
+/* The 8259A pair against its datasheet (231468): initialization, priorities, EOI in all forms, the special modes,
+ * poll, ELCR, spurious. */
 #include "machine.h"
 
 static const struct device_place places[] = { { .class = &i8259_class, .name = "pic", .irq = -1 } };
@@ -116,7 +117,8 @@ static void spurious(void)
 	set(5, true);
 	set(5, false);
 	ok(take() == -1 && irr(M0) == 0, "pic: a request that falls too early is gone");
-	ok(vm->irq.extint.acknowledge(vm->devices) == 0x27 && isr(M0) == 0, "pic: acknowledged all the same, it is IRQ 7, and not in service");
+	ok(vm->irq.extint.acknowledge(vm->devices) == 0x27 && isr(M0) == 0,
+	   "pic: acknowledged all the same, it is IRQ 7, and not in service");
 	out8(vm, ELCR1, 0xff);
 	out8(vm, ELCR2, 0xff);
 	ok(in8(vm, ELCR1) == 0xf8 && in8(vm, ELCR2) == 0xde, "pic: ELCR, with the inputs that must be edges");

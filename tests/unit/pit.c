@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The 8254 against its datasheet (231164): six modes with counts and OUT at each pulse, gates, BCD, latches, read-back, and port 61h. */
+/* The 8254 against its datasheet (231164): six modes with counts and OUT at each pulse, gates, BCD, latches,
+ * read-back, and port 61h. */
 #include "device/i8254.h"
 #include "machine.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The MC146818A against its datasheet: formats, the update cycle with UIP, SET, divider, alarm, periodic rates, flags, CMOS. */
+/* The MC146818A against its datasheet: formats, the update cycle with UIP, SET, divider, alarm, periodic rates,
+ * flags, CMOS. */
 #include "machine.h"
 
 #define IRQ 8
@@ -29,7 +30,8 @@ static void put(uint8_t index, uint8_t value)
 
 static bool is(uint8_t century, uint8_t year, uint8_t month, uint8_t day, uint8_t hour, uint8_t minute, uint8_t second)
 {
-	return get(CENTURY) == century && get(YEAR) == year && get(MONTH) == month && get(DAY) == day && get(HOUR) == hour &&
+	return get(CENTURY) == century && get(YEAR) == year && get(MONTH) == month && get(DAY) == day &&
+		get(HOUR) == hour &&
 	       get(MIN_) == minute && get(SEC) == second;
 }
 
@@ -37,7 +39,8 @@ static void set(uint8_t century, uint8_t year, uint8_t month, uint8_t day, uint8
 {
 	uint8_t b = get(B);
 	put(B, b | 0x80);
-	put(CENTURY, century), put(YEAR, year), put(MONTH, month), put(DAY, day), put(HOUR, hour), put(MIN_, minute), put(SEC, second);
+	put(CENTURY, century), put(YEAR, year), put(MONTH, month), put(DAY, day), put(HOUR, hour), put(MIN_, minute),
+		put(SEC, second);
 	put(B, b);
 }
 
@@ -45,7 +48,8 @@ static void reading(void)
 {
 	fresh();
 	ok(is(0x20, 0x24, 0x01, 0x01, 0, 0, 0) && get(WEEKDAY) == 2, "rtc: the date, Monday 1 January 2024");
-	ok(get(A) == 0x26 && get(B) == 0x02 && get(D) == 0x80 && in8(vm, 0x70) == 0xff, "rtc: registers after power-up");
+	ok(get(A) == 0x26 && get(B) == 0x02 && get(D) == 0x80 && in8(vm, 0x70) == 0xff,
+	   "rtc: registers after power-up");
 	clock_step(vm, 59 * SECOND);
 	ok(is(0x20, 0x24, 0x01, 0x01, 0, 0, 0x59), "rtc: BCD");
 	clock_step(vm, SECOND);
@@ -179,7 +183,8 @@ static void memory(void)
 {
 	fresh();
 	ok(get(0x15) == 0x80 && get(0x16) == 0x02, "rtc: 640 KiB of base memory");
-	ok((get(0x17) | get(0x18) << 8) == 63 * 1024 && (get(0x30) | get(0x31) << 8) == 63 * 1024, "rtc: extended memory");
+	ok((get(0x17) | get(0x18) << 8) == 63 * 1024 && (get(0x30) | get(0x31) << 8) == 63 * 1024,
+	   "rtc: extended memory");
 	ok((get(0x34) | get(0x35) << 8) == 48 * 16, "rtc: memory above 16 MiB");
 	unsigned sum = 0;
 	for (unsigned i = 0x10; i < 0x2e; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The 16550A against its datasheet (PC16550D): registers, FIFOs, interrupts and their priorities, loopback, flow to and from the backend. */
+/* The 16550A against its datasheet (PC16550D): registers, FIFOs, interrupts and their priorities, loopback, flow
+ * to and from the backend. */
 #include "backend/chardev.h"
 #include "machine.h"
 
@@ -29,7 +30,8 @@ static void fake_accept(struct chardev *c, size_t room)
 
 static const struct chardev_ops fake_ops = { .write = fake_write, .accept = fake_accept };
 static const struct ns16550_config config = { .chardev = &fake.chardev };
-static const struct device_place places[] = { { .class = &ns16550_class, .name = "uart", .base = BASE, .irq = IRQ, .config = &config } };
+static const struct device_place places[] = { { .class = &ns16550_class, .name = "uart", .base = BASE, .irq = IRQ,
+	.config = &config } };
 
 static struct vm *fresh(void)
 {
@@ -59,12 +61,14 @@ static void type(struct vm *vm, const char *text)
 static void registers(void)
 {
 	struct vm *vm = fresh();
-	ok(in(vm, IER) == 0 && in(vm, IIR) == 0x01 && in(vm, LCR) == 0 && in(vm, MCR) == 0, "uart: table 1, registers after reset");
+	ok(in(vm, IER) == 0 && in(vm, IIR) == 0x01 && in(vm, LCR) == 0 && in(vm, MCR) == 0,
+	   "uart: table 1, registers after reset");
 	ok(in(vm, LSR) == 0x60 && in(vm, MSR) == 0xb0, "uart: the transmitter is empty, the modem is there");
 	out(vm, SCR, 0x5a);
 	out(vm, IER, 0xff);
 	out(vm, MCR, 0xe3);
-	ok(in(vm, SCR) == 0x5a && in(vm, IER) == 0x0f && in(vm, MCR) == 0x03, "uart: scratch, and bits that do not exist");
+	ok(in(vm, SCR) == 0x5a && in(vm, IER) == 0x0f && in(vm, MCR) == 0x03,
+	   "uart: scratch, and bits that do not exist");
 	out(vm, LCR, 0x83);
 	out(vm, DATA, 0x0c);
 	out(vm, IER, 0x01);
@@ -84,7 +88,8 @@ static void transmitting(void)
 	ok(line_level[IRQ] && in(vm, IIR) == 0x02, "uart: enabling THRE with an empty THR interrupts");
 	ok(in(vm, IIR) == 0x01 && !line_level[IRQ], "uart: reading IIR ends it");
 	out(vm, DATA, 'a');
-	ok(fake.count == 1 && fake.got[0] == 'a' && line_level[IRQ], "uart: a byte goes out, and THRE interrupts again");
+	ok(fake.count == 1 && fake.got[0] == 'a' && line_level[IRQ],
+	   "uart: a byte goes out, and THRE interrupts again");
 	out(vm, MCR, 0x00);
 	ok(!line_level[IRQ], "uart: OUT2 gates the interrupt");
 	out(vm, MCR, 0x08);
@@ -93,13 +98,15 @@ static void transmitting(void)
 	fake.space = 3;
 	for (unsigned i = 0; i < 16; i++)
 		out(vm, DATA, '0' + i);
-	ok(fake.count == 4 && in(vm, LSR) == 0x00 && in(vm, IIR) == 0xc1, "uart: a full backend holds the FIFO, THRE is clear");
+	ok(fake.count == 4 && in(vm, LSR) == 0x00 && in(vm, IIR) == 0xc1,
+	   "uart: a full backend holds the FIFO, THRE is clear");
 	for (unsigned i = 0; i < 100000; i++)
 		out(vm, DATA, 'x');
 	ok(fake.count == 4, "uart: a flood goes nowhere");
 	fake.space = SIZE_MAX;
 	event_post(vm->devices, CHARDEV_WRITABLE, NULL, 0);
-	ok(fake.count == 20 && in(vm, LSR) == 0x60 && in(vm, IIR) == 0xc2, "uart: goes on when the backend can, one interrupt for the FIFO");
+	ok(fake.count == 20 && in(vm, LSR) == 0x60 && in(vm, IIR) == 0xc2,
+	   "uart: goes on when the backend can, one interrupt for the FIFO");
 	ok(!memcmp(fake.got, "a0123456789:;<=>?xxx", 20), "uart: in order; the last place was overwritten");
 	vm_destroy(vm);
 }
@@ -115,7 +122,8 @@ static void receiving(void)
 	char text[6] = "";
 	for (unsigned i = 0; in(vm, LSR) & 1; i++)
 		text[i] = in(vm, DATA);
-	ok(!strcmp(text, "hello") && in(vm, IIR) == 0x01 && !line_level[IRQ], "uart: without FIFOs all comes, byte by byte");
+	ok(!strcmp(text, "hello") && in(vm, IIR) == 0x01 && !line_level[IRQ],
+	   "uart: without FIFOs all comes, byte by byte");
 
 	out(vm, FCR, 0x81); /* trigger at 8 */
 	out(vm, LCR, 0x83);
@@ -216,7 +224,8 @@ static void round_trip(void)
 	clock_step(two, 247 * MICROSECOND);
 	ok(!line_level[IRQ], "uart: the timeout of the old machine goes on");
 	clock_step(two, 2 * MICROSECOND);
-	ok(line_level[IRQ] && in(two, IIR) == 0xcc && in(two, DATA) == 'a' && in(two, DATA) == 'b', "uart: and strikes in the new one");
+	ok(line_level[IRQ] && in(two, IIR) == 0xcc && in(two, DATA) == 'a' && in(two, DATA) == 'b',
+	   "uart: and strikes in the new one");
 	vm_destroy(one);
 	vm_destroy(two);
 }

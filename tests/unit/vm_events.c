@@ -6,6 +6,7 @@
 
 #define HALT_AT 50000 /* instructions after which each processor halts, for good unless it is kicked on */
 #define NOTES 256
+#define TURN 10007 /* as in vcpu_turns.c */
 
 static struct { unsigned cpu; uint64_t from, to, time; } run_note[NOTES];
 static unsigned runs;
@@ -78,15 +79,15 @@ static void test_turns(void)
 	ok(!vm_start(vm) && vm_wait(vm) == VM_DEBUG_EXIT && vm->end_value == 7, "runs, and ends when the last timer says so");
 	for (unsigned i = 0; i < runs; i++) {
 		total[run_note[i].cpu] += run_note[i].to - run_note[i].from;
-		one_turn &= run_note[i].to - run_note[i].from <= 10000;
+		one_turn &= run_note[i].to - run_note[i].from <= TURN;
 	}
 	exact = fired == 3 && fired_at[0] == 777 && fired_at[1] == 33333 && fired_at[2] == 5000000;
 	ok(exact, "timers fire at their exact counts");
-	ok(run_note[0].to == 777 && run_note[1].cpu == 0 && run_note[1].to == 10000, "a turn is cut where a timer is due, and goes on");
-	ok(run_note[2].cpu == 1 && run_note[2].from == 0 && run_note[2].time == 20000, "then the next processor has its turn");
+	ok(run_note[0].to == 777 && run_note[1].cpu == 0 && run_note[1].to == TURN, "a turn is cut where a timer is due, and goes on");
+	ok(run_note[2].cpu == 1 && run_note[2].from == 0 && run_note[2].time == 2 * TURN, "then the next processor has its turn");
 	ok(one_turn && total[0] == HALT_AT && total[1] == HALT_AT, "each runs until it halts");
 	ok(clock_now(vm) == 5000000, "halted, time jumps to the timer");
-	ok(tsc_seen == 11234, "the TSC within a turn is exact");
+	ok(tsc_seen == TURN + 1234, "the TSC within a turn is exact");
 	vm_destroy(vm);
 }
 

@@ -24,7 +24,8 @@ static void test_bounds(struct vm *vm)
 	uint64_t value = 0x1122334455667788, back = 0;
 	uint8_t byte = 7;
 
-	ok(!guest_write(vm, 0x1000, &value, 8) && !guest_read(vm, 0x1000, &back, 8) && back == value, "write and read back");
+	ok(!guest_write(vm, 0x1000, &value, 8) && !guest_read(vm, 0x1000, &back, 8) && back == value,
+		"write and read back");
 	ok(!guest_write(vm, 0x1ffd, &value, 8) && !guest_read(vm, 0x1ffd, &back, 8) && back == value, "across a page");
 	ok(!guest_write(vm, 64 * MiB - 8, &value, 8), "the last bytes of RAM");
 	ok(guest_write(vm, 64 * MiB - 7, &value, 8) == -EFAULT, "one byte beyond RAM");
@@ -36,7 +37,8 @@ static void test_bounds(struct vm *vm)
 	ok(guest_read(vm, UINT64_MAX - 3, &value, 8) == -EFAULT, "a range that wraps around");
 	ok(guest_read(vm, 0x1000, &value, UINT64_MAX) == -EFAULT, "a length that wraps around");
 	ok(!guest_read(vm, UINT64_MAX, NULL, 0), "nothing can be read anywhere");
-	ok(memory_host(vm, 64 * MiB - 4, 4) && !memory_host(vm, 64 * MiB - 4, 5) && !memory_host(vm, 0, UINT64_MAX), "memory_host");
+	ok(memory_host(vm, 64 * MiB - 4, 4) && !memory_host(vm, 64 * MiB - 4, 5) && !memory_host(vm, 0, UINT64_MAX),
+		"memory_host");
 }
 
 static void test_bits(struct vm *vm)
@@ -47,7 +49,8 @@ static void test_bits(struct vm *vm)
 	page_bits_clear(m, 16, PAGE_DIRTY);
 	page_bits_clear(m, 17, PAGE_DIRTY);
 	guest_write(vm, 0x10ffc, &value, 4);
-	ok((page_bits_get(m, 16) & PAGE_DIRTY) && !(page_bits_get(m, 17) & PAGE_DIRTY), "only the page that was written is dirty");
+	ok((page_bits_get(m, 16) & PAGE_DIRTY) && !(page_bits_get(m, 17) & PAGE_DIRTY),
+		"only the page that was written is dirty");
 	guest_write(vm, 0x10ffc, &value, 8);
 	ok(page_bits_get(m, 17) & PAGE_DIRTY, "and the second one when it is crossed");
 	page_bits_set(m, 17, PAGE_CODE);
@@ -55,7 +58,8 @@ static void test_bits(struct vm *vm)
 	guest_write(vm, 0x10ff0, &value, 8);
 	ok(changed_count == 0, "a write beside code tells nobody");
 	guest_write(vm, 0x10ffc, &value, 8);
-	ok(changed_count == 1 && changed_at == 0x11000 && changed_len == 4, "a write to code tells the engine which bytes");
+	ok(changed_count == 1 && changed_at == 0x11000 && changed_len == 4,
+		"a write to code tells the engine which bytes");
 	page_bits_clear(m, 17, PAGE_CODE);
 	page_bits_set(m, 16, PAGE_TRACED);
 	guest_write(vm, 0x10000, &value, 1);
@@ -67,12 +71,14 @@ static void test_iov(struct vm *vm)
 {
 	struct iovec iov[2];
 
-	ok(guest_iov_begin(vm, 0x2000, 0x3000, true, iov, 2) == 1 && iov[0].iov_len == 0x3000, "one piece where memory is whole");
+	ok(guest_iov_begin(vm, 0x2000, 0x3000, true, iov, 2) == 1 && iov[0].iov_len == 0x3000,
+		"one piece where memory is whole");
 	page_bits_clear(&vm->memory, 2, PAGE_DIRTY);
 	page_bits_clear(&vm->memory, 3, PAGE_DIRTY);
 	page_bits_clear(&vm->memory, 4, PAGE_DIRTY);
 	guest_iov_end(vm, 0x2000, 0x1001, true);
-	ok((page_bits_get(&vm->memory, 3) & PAGE_DIRTY) && !(page_bits_get(&vm->memory, 4) & PAGE_DIRTY), "dirty as far as it was written");
+	ok((page_bits_get(&vm->memory, 3) & PAGE_DIRTY) && !(page_bits_get(&vm->memory, 4) & PAGE_DIRTY),
+		"dirty as far as it was written");
 	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, true, iov, 2) == -EFAULT, "pieces beyond RAM");
 	ok(guest_iov_begin(vm, 0, 0, true, iov, 2) == 0, "no pieces of nothing");
 	ok(guest_iov_begin(vm, UINT64_MAX - 8, 16, false, iov, 2) == -EFAULT, "pieces that wrap around");
@@ -88,15 +94,18 @@ static void test_rom(struct vm *vm)
 
 	memset(image, 0xab, sizeof(image));
 	ok(!memory_add_rom(vm, 64 * MiB, image, sizeof(image), "rom"), "a ROM behind RAM");
-	ok(memory_add_rom(vm, 64 * MiB + 4096, image, sizeof(image), "rom2") == -EEXIST, "another on top of it is refused");
+	ok(memory_add_rom(vm, 64 * MiB + 4096, image, sizeof(image), "rom2") == -EEXIST,
+		"another on top of it is refused");
 	ok(memory_add_rom(vm, GiB, image, 64 * MiB, "huge") == -ENOSPC, "one that is too large is refused");
 	ok(memory_add_rom(vm, GiB, image, 100, "odd") == -EINVAL, "one that is not whole pages is refused");
 	ok(!guest_read(vm, 64 * MiB - 4, &value, 8) && value >> 32 == 0xabababab, "reading goes on from RAM into ROM");
 	ok(guest_write(vm, 64 * MiB, &value, 1) == -EFAULT, "writing to ROM");
 	ok(guest_write(vm, 64 * MiB - 4, &value, 8) == -EFAULT, "writing into ROM");
-	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, false, iov, 2) == 2 && iov[1].iov_len == 16, "two pieces across the edge");
+	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, false, iov, 2) == 2 && iov[1].iov_len == 16,
+		"two pieces across the edge");
 	ok(guest_iov_begin(vm, 64 * MiB - 16, 32, false, iov, 1) == -E2BIG, "too many pieces");
-	ok(vcpu_env.page(core, 64 * MiB, ACCESS_FETCH, &traced) && !vcpu_env.page(core, 64 * MiB, ACCESS_WRITE, &traced),
+	ok(vcpu_env.page(core, 64 * MiB, ACCESS_FETCH, &traced) &&
+		!vcpu_env.page(core, 64 * MiB, ACCESS_WRITE, &traced),
 	   "a processor fetches from ROM, and does not write it");
 	vcpu_env.io_write(core, SPACE_MEMORY, 64 * MiB, 4, 0);
 	guest_read(vm, 64 * MiB, &value, 4);
@@ -114,13 +123,76 @@ static void test_hole(void)
 	uint32_t value = 5, back = 0;
 	bool traced;
 
-	ok(!guest_write(vm, RAM_HOLE_START - 4, &value, 4) && guest_write(vm, RAM_HOLE_START, &value, 4) == -EFAULT, "the hole begins at 3 GiB");
+	ok(!guest_write(vm, RAM_HOLE_START - 4, &value, 4) && guest_write(vm, RAM_HOLE_START, &value, 4) == -EFAULT,
+		"the hole begins at 3 GiB");
 	ok(guest_write(vm, RAM_HOLE_START - 2, &value, 4) == -EFAULT, "nothing reaches into the hole");
 	ok(guest_write(vm, RAM_HOLE_END - 2, &value, 4) == -EFAULT, "nothing reaches out of it");
-	ok(!guest_write(vm, RAM_HOLE_END, &value, 4) && !guest_read(vm, RAM_HOLE_END, &back, 4) && back == 5, "RAM goes on at 4 GiB");
+	ok(!guest_write(vm, RAM_HOLE_END, &value, 4) && !guest_read(vm, RAM_HOLE_END, &back, 4) && back == 5,
+		"RAM goes on at 4 GiB");
 	ok(guest_write(vm, RAM_HOLE_END + 2 * MiB, &value, 4) == -EFAULT, "and ends where it should");
 	ok(vcpu_env.page(&vm->vcpu[0]->core, RAM_HOLE_END, ACCESS_WRITE, &traced) == vm->memory.host + RAM_HOLE_START,
 	   "high RAM follows low RAM in the file");
+	vm_destroy(vm);
+}
+
+static uint8_t byte_at(struct vm *vm, gpa_t at)
+{
+	uint8_t byte = 0xee;
+
+	guest_read(vm, at, &byte, 1);
+	return byte;
+}
+
+/* Three windows: one over RAM, one over that, and one under everything. */
+static void test_windows(void)
+{
+	static struct memory_window low, high, under;
+	struct vm *vm = test_vm();
+	struct memory *m = &vm->memory;
+	struct memory_region ram = { .start = 64 * MiB - 0x2000, .size = 0x4000, .kind = MEMORY_RAM, .name = "under" };
+	struct memory_region hole = { .start = 0x10000, .size = 0x8000, .kind = MEMORY_HOLE, .name = "hole" };
+	struct memory_region rom = { .start = 0x14000, .size = 0x1000, .kind = MEMORY_ROM, .name = "rom" };
+	uint64_t other;
+	uint8_t one = 1, image[4096];
+
+	under.under = true;
+	memory_window_add(vm, &low);
+	memory_window_add(vm, &high);
+	memory_window_add(vm, &under);
+	memset(image, 0x77, sizeof(image));
+	ok(!memory_reserve(vm, image, sizeof(image), "rom", &rom.offset) &&
+	   !memory_reserve(vm, NULL, 0x4000, "ram", &ram.offset), "room for windows");
+	ok(memory_reserve(vm, NULL, 64 * MiB, "huge", &other) == -ENOSPC, "no room for a large one");
+	ok(m->plain_start == 0 && m->plain_size == 64 * MiB && m->map->count == 1, "all RAM is plain");
+	memory_window_set(vm, &low, &hole);
+	ok(byte_at(vm, 0x10000) == 0, "nothing changes before the commit");
+	memory_window_set(vm, &high, &rom);
+	memory_window_set(vm, &under, &ram);
+	ok(!memory_commit(vm) && m->map->count == 4, "three windows");
+	ok(byte_at(vm, 0xffff) == 0 && byte_at(vm, 0x10000) == 0xee && byte_at(vm, 0x13fff) == 0xee, "a hole in RAM");
+	ok(byte_at(vm, 0x14000) == 0x77 && byte_at(vm, 0x15000) == 0xee && byte_at(vm, 0x18000) == 0,
+		"a ROM in the hole");
+	ok(!guest_write(vm, 64 * MiB + 0x1fff, &one, 1) && guest_write(vm, 64 * MiB + 0x2000, &one, 1) == -EFAULT &&
+	   m->host[ram.offset + 0x3fff] == 1, "of a window under RAM shows what RAM does not hide");
+	ok(m->plain_start == 0x18000 && m->plain_size == 64 * MiB - 0x18000,
+		"the longest stretch of RAM is the plain one");
+	memory_window_set(vm, &high, NULL);
+	rom.start = 0;
+	rom.size = 0x1000;
+	memory_window_set(vm, &low, &rom);
+	memory_commit(vm);
+	ok(byte_at(vm, 0) == 0x77 && byte_at(vm, 0x1000) == 0 && byte_at(vm, 0x14000) == 0, "windows move");
+	rom.start = UINT64_MAX - 0xfff;
+	memory_window_set(vm, &low, &rom);
+	memory_commit(vm);
+	ok(byte_at(vm, UINT64_MAX) == 0x77 && byte_at(vm, 0) == 0, "to the end of the address space");
+	atomic_fetch_add(&m->readers, 1);
+	for (unsigned i = 0; i < 50; i++)
+		memory_commit(vm);
+	ok(m->retirees == 50, "maps that somebody may look at are kept");
+	atomic_fetch_sub(&m->readers, 1);
+	memory_commit(vm);
+	ok(!m->retirees && !m->retired, "and freed afterwards");
 	vm_destroy(vm);
 }
 
@@ -183,6 +255,7 @@ int main(void)
 	ok(vm_hash(vm) != hash, "one byte changes the hash");
 	vm_destroy(vm);
 	test_hole();
+	test_windows();
 	test_refused();
 	return done();
 }

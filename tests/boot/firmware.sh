@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Firmware from the reset vector on: a ROM of our own, SeaBIOS until it finds nothing to boot, U-Boot to its prompt and through a reset.
+set -euo pipefail
+
+. "$(dirname "$0")/../lib.sh"
+
+# start ARGUMENT...: a machine whose keyboard is the descriptor $keys; what it prints goes to $scratch/console.
+start() {
+        rm -f "$scratch/keys"
+        mkfifo "$scratch/keys"
+        "$DOPPEL" run --serial stdio "$@" <"$scratch/keys" >"$scratch/console" 2>"$scratch/err" &
+        child=$!
+        exec {keys}>"$scratch/keys"
+}
+
+stop() {
+        exec {keys}>&-
+        kill "$child" 2>/dev/null || true
+        wait "$child" || true
+        child=''
+}
+
+# count TEXT FILE: how many times TEXT stands there.
+count() {
+        { grep -aoF -- "$1" "$2" 2>/dev/null || true; } | wc -l
+}
+
+# await SECONDS TEXT [TIMES]: until TEXT was printed so often.
+await() {
+        local tries=$(($1 * 10))
+        while (($(count "$2" "$scratch/console") < ${3:-1})); do
+                ((tries-- > 0)) && kill -0 "$child" 2>/dev/null || return 1
+                sleep 0.1
+        done
+}
+
+# awaits NAME SECONDS TEXT [TIMES]: one result.
+awaits() {
+        local name=$1
+        shift
+        if await "$@"; then
+                ok "$name"
+        else
+                not_ok "$name" "no '$2' on the console"
+                tail -n 20 "$scratch/console" "$scratch/err"
+        fi
+}
+
+press() { printf '%s\r' "$1" >&"$keys"; }
+
+own_rom() { # ENGINE
+        local line
+        capture 60 "$DOPPEL" run --engine "$1" --memory 16M --bios "$guests/pam.rom" --debugcon stdio --serial none --debug-exit 0xf4
+        while IFS= read -r line; do
+                case $line in
+                'ok '*) ok "$1: pam: ${line#ok }" ;;
+                *) not_ok "$1: pam: ${line#not ok }" ;;
+                esac
+        done <<<"$out"
+        equal "$1: pam: the guest ended" "$status" 1
+}
+
+sea_bios() { # ENGINE CPUS
+        local log=$scratch/log
+        start --engine "$1" --cpus "$2" --bios "$seabios" --bios-log "file:$log"
+        awaits "$1: SeaBIOS with $2 processors: its banner" 60 'SeaBIOS (version '
+        awaits "$1: SeaBIOS with $2 processors: finds nothing to boot" 60 'No bootable device.'
+        stop
+        contains "$1: SeaBIOS with $2 processors: finds them" "$(<"$log")" "Found $2 cpu(s)"
+        contains "$1: SeaBIOS with $2 processors: the memory map" "$(<"$log")" \
+                '0000000000100000 - 000000001ffff000 = 1 RAM'
+        contains "$1: SeaBIOS with $2 processors: the ACPI tables" "$(<"$log")" 'ACPI: parse DSDT at'
+        contains "$1: SeaBIOS with $2 processors: the PM timer" "$(<"$log")" 'Using pmtimer, ioport 0x608'
+}
+
+u_boot() { # ENGINE GUEST BITS
+        start --engine "$1" --cpus 2 --bios "$("$top/tools/guest" "$2")"
+        if await 60 'stop autoboot'; then press ''; fi
+        awaits "$1: U-Boot, $3 bits: the prompt" 60 '=> '
+        press 'pci'
+        awaits "$1: U-Boot, $3 bits: the host bridge" 30 '00.00.00   0x8086     0x1237'
+        press 'qfw list'
+        awaits "$1: U-Boot, $3 bits: files of fw_cfg" 30 'etc/acpi/tables'
+        press 'qfw cpus'
+        awaits "$1: U-Boot, $3 bits: processors" 30 '2 cpu(s) online'
+        press 'reset'
+        awaits "$1: U-Boot, $3 bits: comes back after a reset" 60 'stop autoboot' 2
+        stop
+}
+
+refusals() {
+        head -c 100000 /dev/zero | tr '\0' '\253' >"$scratch/odd"
+        head -c 65536 /dev/zero >"$scratch/zeros"
+        capture 20 "$DOPPEL" run --bios "$scratch/odd"
+        contains 'a ROM of an impossible size is refused' "$status $err" '100000 bytes; a ROM has 64K to 16M'
+        capture 20 "$DOPPEL" run --bios "$scratch/zeros"
+        contains 'a ROM without a reset vector is refused' "$status $err" 'nothing at the reset vector'
+        capture 20 "$DOPPEL" run --bios "$scratch/none"
+        contains 'a missing ROM is refused' "$status $err" 'No such file'
+        capture 20 "$DOPPEL" run --bios "$scratch/zeros" --kernel x
+        equal 'a ROM and a kernel are one too many' "$status" 2
+        if [[ -e /usr/share/seabios/bios-256k.bin ]]; then
+                start --bios seabios
+                awaits 'SeaBIOS is found by its name' 60 'SeaBIOS (version '
+                stop
+        else
+                capture 20 "$DOPPEL" run --bios seabios
+                contains 'a missing SeaBIOS: the package is named' "$status $err" 'package seabios'
+        fi
+}
+
+guests=$(dirname "$DOPPEL")/guest
+if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1; then
+        cat "$scratch/make"
+        not_ok 'the guests are built'
+        exit 1
+fi
+seabios=$("$top/tools/guest" seabios)
+for engine in $(engines); do
+        own_rom "$engine"
+        sea_bios "$engine" 1
+        sea_bios "$engine" 3
+        u_boot "$engine" u-boot 32
+        u_boot "$engine" u-boot-64 64
+done
+refusals
