@@ -39,9 +39,13 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(HELP),$(wildca
 all: $(BUILD)/doppel
 tests: $(BUILD)/doppel $(UNIT)
 
-$(BUILD)/doppel: $(OBJ)
+# The list of objects: a file that was taken away makes the program anew, too.
+LIST := $(BUILD)/obj/list
+$(shell mkdir -p $(BUILD)/obj; echo '$(OBJ)' | cmp -s - $(LIST) || echo '$(OBJ)' > $(LIST))
+
+$(BUILD)/doppel: $(OBJ) $(LIST)
 	@echo "  link   $@"
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
 $(BUILD)/tests/%: tests/unit/%.c $(HELP) $(LIB)
 	@mkdir -p $(@D)

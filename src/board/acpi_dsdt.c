@@ -56,6 +56,30 @@ static void uart_device(struct aml *a, const struct firmware_facts *facts, unsig
 	aml_close(a);
 }
 
+static void dma_devices(struct aml *a, const struct firmware_facts *facts)
+{
+	aml_device(a, "DMAC");
+	aml_name_eisa(a, "_HID", "PNP0200");
+	aml_resources(a, "_CRS");
+	aml_io(a, 0x00, 16);
+	aml_io(a, 0x80, 16);
+	aml_io(a, 0xc0, 32);
+	aml_dma(a, 4);
+	aml_resources_close(a);
+	aml_close(a);
+	if (!facts->floppy)
+		return;
+	aml_device(a, "FDC0");
+	aml_name_eisa(a, "_HID", "PNP0700");
+	aml_resources(a, "_CRS");
+	aml_io(a, 0x3f0, 6);
+	aml_io(a, 0x3f7, 1);
+	aml_irq(a, 6);
+	aml_dma(a, 2);
+	aml_resources_close(a);
+	aml_close(a);
+}
+
 static void isa_devices(struct aml *a, const struct firmware_facts *facts)
 {
 	isa_device(a, "TIMR", "PNP0100", 0x40, 4, 0);
@@ -83,6 +107,7 @@ static void isa_devices(struct aml *a, const struct firmware_facts *facts)
 	aml_irq(a, 12);
 	aml_resources_close(a);
 	aml_close(a);
+	dma_devices(a, facts);
 	for (unsigned i = 0; i < facts->uarts; i++)
 		uart_device(a, facts, i);
 	aml_device(a, "SYSR"); /* what no driver claims, but nobody may be given */

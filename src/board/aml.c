@@ -199,6 +199,13 @@ void aml_irq(struct aml *a, unsigned irq)
 	put16(a, (uint16_t)BIT(irq));
 }
 
+void aml_dma(struct aml *a, unsigned channel)
+{
+	put8(a, RESOURCE_DMA);
+	put8(a, (uint8_t)BIT(channel));
+	put8(a, 0);
+}
+
 void aml_irq_shared(struct aml *a, const uint8_t *irqs, unsigned count)
 {
 	put8(a, RESOURCE_IRQS);

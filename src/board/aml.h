@@ -28,6 +28,7 @@ void aml_name_package(struct aml *, const char *name, const uint8_t *values, uns
 void aml_resources(struct aml *, const char *name);
 void aml_io(struct aml *, uint16_t port, uint8_t length);
 void aml_irq(struct aml *, unsigned irq);                                 /* ISA: edge, active high, not shared */
+void aml_dma(struct aml *, unsigned channel);                             /* 8 bits, compatible timing */
 /* PCI: level, active high, shared; one of these. The number, of 32 bits, is AML_SHARED_IRQ_AT in the descriptor. */
 void aml_irq_shared(struct aml *, const uint8_t *irqs, unsigned count);
 #define AML_SHARED_IRQ_AT 5

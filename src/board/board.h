@@ -4,6 +4,10 @@
 #include "vm/vm.h"
 
 struct chardev;
+struct image;
+
+#define BOARD_FLOPPIES 2
+#define BOARD_DRIVES 4 /* disks and CDs together */
 
 struct board_options { /* what the command line adds to the table */
 	struct chardev *serial[4];     /* backends of the four UARTs, NULL: not connected */
@@ -12,6 +16,9 @@ struct board_options { /* what the command line adds to the table */
 	const uint8_t *bios;           /* ROM image, copied; NULL: none, the board plays the firmware */
 	size_t bios_size;              /* 64 KiB to 16 MiB, in steps of 64 KiB */
 	struct chardev *bios_log;      /* backend of port 402h, where SeaBIOS writes what it does */
+	struct image *floppy[BOARD_FLOPPIES]; /* in drive A, B; no image: no drive */
+	struct image *disk[BOARD_DRIVES], *cdrom[BOARD_DRIVES]; /* in this order; BOARD_DRIVES at most */
+	uint16_t boot_order;           /* for firmware, as in struct mc146818_config; 0: its own */
 };
 
 struct board {

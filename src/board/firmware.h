@@ -12,6 +12,7 @@ struct firmware_facts {
 		uint8_t irq;
 	} uart[4];
 	unsigned uarts;
+	bool floppy;               /* there is a floppy controller */
 	uint16_t pm_base;          /* ports of the ACPI block */
 };
 

@@ -7,6 +7,7 @@
  * the IOAPIC only. PCI's interrupts become ISA interrupts in the PIIX3, as a system routes them. */
 #include <errno.h>
 #include "backend/chardev.h"
+#include "backend/image.h"
 #include "board/board.h"
 #include "board/firmware.h"
 #include "board/fw_tables.h"
@@ -21,6 +22,7 @@ static const struct lapic_config lapic_config = { .virtual_wire = true };
 static const struct i8042_config i8042_config = { .mouse_irq = 12 };
 #define RESET_CONTROL "cf9"
 #define PM_BLOCK "acpi-pm"
+#define DMA "dma"
 static const struct pci_config pci_config = { .reset_control = RESET_CONTROL };
 static const struct piix4_pm_config pm_config = { .block = PM_BLOCK };
 
@@ -29,8 +31,8 @@ static const struct device_place fixed[] = {
 	{ .class = &i8259_class, .name = "pic", .base = 0x20, .irq = -1 },
 	{ .class = &lapic_class, .name = "lapic", .base = PC_LAPIC, .irq = -1, .config = &lapic_config },
 	{ .class = &i8254_class, .name = "pit", .base = 0x40, .irq = 0 },
-	{ .class = &mc146818_class, .name = "rtc", .base = 0x70, .irq = 8 },
 	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1, .config = &i8042_config },
+	{ .class = &i8237_class, .name = DMA, .irq = -1 },
 	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
 	{ .class = &cf9_class, .name = RESET_CONTROL, .irq = -1 },
 	{ .class = &acpi_pm_class, .name = PM_BLOCK, .irq = ACPI_SCI_IRQ },
@@ -45,6 +47,9 @@ static const struct device_place uarts[] = { /* there when connected; the first 
 	{ .class = &ns16550_class, .name = "uart2", .base = 0x3e8, .irq = 4 },
 	{ .class = &ns16550_class, .name = "uart3", .base = 0x2e8, .irq = 3 },
 };
+static const struct device_place rtc = { .class = &mc146818_class, .name = "rtc", .base = 0x70, .irq = 8 };
+static const struct device_place fdc = { .class = &i82077_class, .name = "fdc", .base = 0x3f0, .irq = 6 };
+static const struct device_place ide = { .class = &ide_class, .name = "ide", .base = PC_IDE_FUNCTION, .irq = -1 };
 static const struct device_place ioapic = { .class = &ioapic_class, .name = "ioapic", .base = PC_IOAPIC, .irq = -1 };
 static const struct device_place debug_exit = { .class = &debug_exit_class, .name = "debug-exit", .irq = -1 };
 static const struct device_place debugcon = { .class = &debugcon_class, .name = "debugcon", .base = PC_DEBUGCON_PORT,
@@ -65,7 +70,11 @@ struct pc {
 	struct ioapic_config ioapic_config;
 	struct i440fx_config host_bridge_config;
 	struct fw_cfg_config fw_cfg_config;
-	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon, bios_log, host_bridge, fw_cfg;
+	struct mc146818_config rtc_config;
+	struct i82077_config fdc_config;
+	struct ide_config ide_config;
+	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon, bios_log, host_bridge, fw_cfg, rtc, fdc,
+		ide;
 	struct firmware_facts facts;
 	struct fw_tables tables;
 };
@@ -148,6 +157,48 @@ static int create_bios(struct vm *vm, struct pc *pc, const struct board_options 
 	return error;
 }
 
+/* What a BIOS reads from CMOS. A disk of up to 1024 cylinders needs no translation. */
+static int create_rtc(struct vm *vm, struct pc *pc, const struct board_options *options)
+{
+	const uint64_t untranslated = 1024 * 16 * 63 * IMAGE_SECTOR;
+	pc->rtc_config.boot_order = options->boot_order;
+	for (unsigned i = 0; i < BOARD_FLOPPIES; i++) {
+		uint8_t type = 0;
+		if (options->floppy[i] && !i82077_drive_type(image_size(options->floppy[i]), &type))
+			return -EFBIG;
+		pc->rtc_config.floppies |= (uint8_t)(type << 4 * (BOARD_FLOPPIES - 1 - i));
+	}
+	for (unsigned i = 0; i < BOARD_DRIVES; i++)
+		if (options->disk[i] && image_size(options->disk[i]) > untranslated)
+			pc->rtc_config.translation |= (uint8_t)(1u << 2 * i);
+	return create_with(vm, &pc->rtc, &rtc, &pc->rtc_config);
+}
+
+/* Disks from the primary master on, CDs from the secondary; who finds his places taken has the next that are free. */
+static int create_drives(struct vm *vm, struct pc *pc, const struct board_options *options)
+{
+	struct ide_drive *drive = pc->ide_config.drive;
+	unsigned count = 0;
+	for (unsigned i = 0; i < BOARD_DRIVES && options->disk[i]; i++)
+		drive[count++].image = options->disk[i];
+	for (unsigned i = 0; i < BOARD_DRIVES && options->cdrom[i]; i++) {
+		unsigned at = BOARD_DRIVES / 2;
+		if (count++ == BOARD_DRIVES) {
+			log_error("there is room for %u disks and CDs together", BOARD_DRIVES);
+			return -ENOSPC;
+		}
+		while (drive[at].image)
+			at = (at + 1) % BOARD_DRIVES;
+		drive[at] = (struct ide_drive){ options->cdrom[i], true };
+	}
+	int error = count ? create_with(vm, &pc->ide, &ide, &pc->ide_config) : 0;
+	pc->facts.floppy = options->floppy[0];
+	if (error || !pc->facts.floppy)
+		return error;
+	pc->fdc_config = (struct i82077_config){ { options->floppy[0], options->floppy[1] }, DMA };
+	return create_with(vm, &pc->fdc, &fdc, &pc->fdc_config);
+}
+
 static int build(struct vm *vm, const struct board_options *options)
 {
 	struct pc *pc = (struct pc *)device_create(vm, &pc_place);
@@ -166,7 +217,11 @@ static int build(struct vm *vm, const struct board_options *options)
 	if (error)
 		return error;
 	connect_lines(vm, device_find(vm, "pic"), device_find(vm, "ioapic"));
-	error = create_uarts(vm, pc, options);
+	error = create_rtc(vm, pc, options);
+	if (!error)
+		error = create_drives(vm, pc, options);
+	if (!error)
+		error = create_uarts(vm, pc, options);
 	if (!error && options->debug_exit_port >= 0) {
 		pc->debug_exit = debug_exit;
 		pc->debug_exit.base = (uint64_t)options->debug_exit_port;

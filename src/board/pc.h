@@ -12,7 +12,7 @@
 #define PC_LAPIC 0xfee00000u
 
 /* PCI functions, and the ISA interrupts that PIRQ A to D are routed to. */
-enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_PM_FUNCTION = 1 << 3 | 3 };
+enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_IDE_FUNCTION = 1 << 3 | 1, PC_PM_FUNCTION = 1 << 3 | 3 };
 #define PC_PCI_IRQS 5, 10, 11
 
 /* Ports. */

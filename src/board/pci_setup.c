@@ -81,6 +81,8 @@ void pci_setup(struct vm *vm)
 		pci_write(vm, PC_HOST_BRIDGE, at, 1, PAM_ALL_RAM);
 	pci_write(vm, PC_PM_FUNCTION, PIIX4_PM_BASE, 4, ACPI_PM_BASE);
 	pci_write(vm, PC_PM_FUNCTION, PIIX4_PM_MISC, 1, PIIX4_PM_ENABLE);
+	for (unsigned channel = 0; channel < 2 && pci_at(vm, PC_IDE_FUNCTION); channel++)
+		pci_write(vm, PC_IDE_FUNCTION, IDE_TIMING + 2 * channel, 2, IDE_TIMING_DECODE);
 	route(vm, irqs);
 	for (unsigned devfn = 0; devfn < PCI_FUNCTIONS; devfn++)
 		if (pci_at(vm, devfn))

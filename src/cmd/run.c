@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "backend/chardev.h"
+#include "backend/image.h"
 #include "board/board.h"
 #include "boot/boot.h"
 #include "cmd/cmd.h"
@@ -23,9 +24,9 @@
 #define DEFAULT_MODEL "v2"
 
 struct run_options {
-	const char *engine, *cpu, *kernel, *initrd, *append, *bios, *bios_log, *debugcon, *name, *trace;
+	const char *engine, *cpu, *kernel, *initrd, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace;
 	uint64_t memory, cpus, debug_exit;
-	struct option_list serial;
+	struct option_list serial, floppy, disk, cdrom;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
 	bool stats, no_reboot, verbose;
 };
@@ -40,7 +41,13 @@ static const struct option_row options[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, or an ELF file with a\nMultiboot header or a PVH entry", OPTION_STRING, AT(kernel), 0, 0 },
 	{ "initrd", "FILE", "the initial RAM disk, or the module, for the kernel", OPTION_STRING, AT(initrd), 0, 0 },
 	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
-	{ "bios", "FILE", "instead of a kernel: firmware, a ROM image that ends at 4 GiB;\n\"seabios\" is Debian's",
+	{ "disk", "FILE", "a hard disk: a raw image, or a block device; \",readonly\" behind\nit forbids writing. Up to four with CDs",
+	  OPTION_LIST, AT(disk), 0, BOARD_DRIVES },
+	{ "cdrom", "FILE", "a CD or DVD: an ISO image", OPTION_LIST, AT(cdrom), 0, BOARD_DRIVES },
+	{ "floppy", "FILE", "a floppy disk in drive A: a raw image of 160K to 2880K, or\n\"FILE,readonly\"; given again, in drive B",
+	  OPTION_LIST, AT(floppy), 0, BOARD_FLOPPIES },
+	{ "boot", "LIST", "what firmware tries to boot from, as \"cdrom,disk\"\n(default: disk,cdrom,floppy)", OPTION_STRING, AT(boot), 0, 0 },
+	{ "bios", "FILE", "instead of a kernel: firmware, a ROM image that ends at 4 GiB;\n\"seabios\" is Debian's (default, with a disk, CD or floppy)",
 	  OPTION_STRING, AT(bios), 0, 0 },
 	{ "bios-log", "BACKEND", "where SeaBIOS's log goes: as --serial (default: nowhere)", OPTION_STRING,
 	  AT(bios_log), 0, 0 },
@@ -64,7 +71,7 @@ static int run(int argc, char **argv);
 static const struct command run_command = {
 	.name = "run",
 	.summary = "Runs a virtual machine",
-	.usage = "--kernel FILE | --bios FILE [OPTION]...",
+	.usage = "--kernel FILE | --disk FILE | --cdrom FILE | --floppy FILE | --bios FILE [OPTION]...",
 	.options = options,
 	.notes = "On a terminal, Ctrl-A is the escape key: Ctrl-A h tells what there is, Ctrl-A x ends the machine.\n\n"
 		 "Exit status: 0 the guest powered off, or Ctrl-A x; 1 the host could not do it; 2 wrong usage;\n"
@@ -218,7 +225,8 @@ static int choose_model(struct machine *m, const struct run_options *o)
 static int check(const struct run_options *o)
 {
 	if (!o->kernel && !o->bios) {
-		log_error("there is nothing to boot: give a kernel with --kernel FILE, or firmware with --bios FILE");
+		log_error("there is nothing to boot: give a kernel with --kernel FILE, "
+			  "or what to boot from with --disk, --cdrom or --floppy");
 		return EXIT_USAGE;
 	}
 	if (o->bios && (o->kernel || o->initrd || o->append)) {
@@ -262,6 +270,50 @@ static int open_backends(struct machine *m, const struct run_options *o)
 	return status;
 }
 
+/* "cdrom,disk": into four bits each. */
+static int parse_boot_order(const char *list, uint16_t *order)
+{
+	static const char *const words[] = { "floppy", "disk", "cdrom" }; /* 1, 2, 3: struct mc146818_config */
+	char word[16];
+	for (unsigned at = 0; option_word(&list, word, sizeof(word)); at++) {
+		unsigned i = 0;
+		while (i < ARRAY_SIZE(words) && strcmp(words[i], word))
+			i++;
+		if (i == ARRAY_SIZE(words) || at == ARRAY_SIZE(words)) {
+			log_error("--boot: a list of up to three of floppy, disk and cdrom, as \"cdrom,disk\"");
+			return EXIT_USAGE;
+		}
+		*order |= (uint16_t)((i + 1) << 4 * at);
+	}
+	return EXIT_OK;
+}
+
+static int open_list(struct image **images, const struct option_list *list, unsigned flags)
+{
+	for (unsigned i = 0; i < list->count; i++)
+		if (image_open(&images[i], list->item[i], flags))
+			return EXIT_HOST;
+	return EXIT_OK;
+}
+
+static int open_media(struct machine *m, const struct run_options *o)
+{
+	int status = o->boot ? parse_boot_order(o->boot, &m->board.boot_order) : EXIT_OK;
+	if (!status)
+		status = open_list(m->board.disk, &o->disk, IMAGE_WORDS);
+	if (!status)
+		status = open_list(m->board.cdrom, &o->cdrom, IMAGE_READONLY);
+	if (!status)
+		status = open_list(m->board.floppy, &o->floppy, IMAGE_WORDS);
+	return status;
+}
+
+static void close_list(struct image **images, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		image_close(images[i]);
+}
+
 static int read_images(struct machine *m, const struct run_options *o)
 {
 	m->request.append = o->append ? o->append : "";
@@ -289,6 +341,8 @@ static int set_up(struct machine *m, const struct run_options *o)
 {
 	int status = read_images(m, o);
 	if (!status)
+		status = open_media(m, o);
+	if (!status)
 		status = open_backends(m, o);
 	if (status)
 		return status;
@@ -314,6 +368,9 @@ static void tear_down(struct machine *m)
 		chardev_close(m->board.serial[i]);
 	chardev_close(m->board.debugcon);
 	chardev_close(m->board.bios_log);
+	close_list(m->board.disk, BOARD_DRIVES);
+	close_list(m->board.cdrom, BOARD_DRIVES);
+	close_list(m->board.floppy, BOARD_FLOPPIES);
 	terminal_restore();
 	boot_image_free(&m->request.kernel);
 	boot_image_free(&m->request.initrd);
@@ -375,6 +432,8 @@ static int run(int argc, char **argv)
 	int status = command_options(&run_command, &o, argc, argv);
 	if (status >= 0)
 		return status;
+	if (!o.kernel && !o.bios && (o.disk.count || o.cdrom.count || o.floppy.count))
+		o.bios = BIOS_SEABIOS;
 	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
 	status = choose_model(&m, &o);
 	if (status || !m.config.model)

@@ -41,12 +41,12 @@ void atapi_fail(struct ata_drive *d, uint8_t key, uint8_t asc, uint8_t ascq)
 /* SFF-8020i 5.5: 0 and the odd are not to be asked for; nor can a block be cut in the middle of a word, but at the end of the data. */
 static uint32_t block_size(const struct ata_drive *d)
 {
-	uint32_t limit = d->r.limit, left = d->r.filled - d->r.at + d->r.left * CD_BLOCK;
+	uint32_t limit = d->r.limit, here = d->r.filled - d->r.at;
 	if (d->r.command == IDENTIFY_PACKET)
 		return ATA_SECTOR;
 	if (!limit || limit > LIMIT_MOST)
 		limit = LIMIT_MOST;
-	return left <= limit ? MIN(left, d->r.filled - d->r.at) : MAX(limit & ~1u, 2u);
+	return here + d->r.left * (uint64_t)CD_BLOCK <= limit ? here : MAX(limit & ~1u, 2u);
 }
 
 /* The byte count of a block goes with its interrupt. */

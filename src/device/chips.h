@@ -80,6 +80,17 @@ extern const struct device_class i440fx_class;
 #define PIIX3_NO_ROUTE 0x80u
 extern const struct device_class piix3_class;
 
+/* ide.c -- PCI function 00:01.1: ports 1F0h, 3F6h, 170h, 376h; interrupts 14 and 15. */
+#define IDE_TIMING 0x40        /* in configuration space: 16 bits a channel */
+#define IDE_TIMING_DECODE 0x8000u /* the channel's ports answer */
+struct ide_config {
+	struct ide_drive {
+		struct image *image; /* NULL: there is no drive */
+		bool cdrom;
+	} drive[4];            /* primary master and slave, secondary master and slave */
+};
+extern const struct device_class ide_class;
+
 /* piix4_pm.c -- PCI function 00:01.3, power management: says where the ports of an acpi_pm are. */
 #define PIIX4_PM_BASE 0x40    /* in configuration space: PMBA */
 #define PIIX4_PM_MISC 0x80    /* PMREGMISC */

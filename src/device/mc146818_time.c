@@ -13,7 +13,7 @@ enum { /* CMOS RAM, IBM AT and later */
 	CMOS_EXTENDED_LOW = 0x17,
 	CMOS_EXTENDED_HIGH = 0x18, CMOS_CHECKED_FIRST = 0x10, CMOS_CHECKED_LAST = 0x2d, CMOS_CHECKSUM_HIGH = 0x2e,
 	CMOS_CHECKSUM_LOW = 0x2f, CMOS_FOUND_LOW = 0x30, CMOS_FOUND_HIGH = 0x31, CMOS_ABOVE_16M_LOW = 0x34,
-	CMOS_BOOT_3 = 0x38, CMOS_BOOT_1_2 = 0x3d,
+	CMOS_BOOT_3 = 0x38, CMOS_TRANSLATION = 0x39, CMOS_BOOT_1_2 = 0x3d,
 	CMOS_ABOVE_16M_HIGH = 0x35, CMOS_ABOVE_4G = 0x5b, CMOS_CPUS = 0x5f,
 };
 #define EQUIPMENT_FPU 0x02u
@@ -21,6 +21,7 @@ enum { /* CMOS RAM, IBM AT and later */
 #define EQUIPMENT_FLOPPY 0x01u
 #define EQUIPMENT_TWO_FLOPPIES 0x40u
 #define BASE_KIB 640
+#define DEFAULT_ORDER 0x132   /* disk, CD, floppy */
 #define BOOT_ANY_SECTOR 0x01u /* of CMOS_BOOT_3: a floppy's boot sector needs no signature */
 
 bool mc146818_is_time(unsigned index)
@@ -125,7 +126,7 @@ static void put16(struct mc146818_regs *r, unsigned low, unsigned high, uint64_t
 
 void mc146818_setup(struct mc146818_regs *r, const struct vm_config *config, const struct mc146818_config *board)
 {
-	static const struct mc146818_config plain = { .boot_order = 0x132 }; /* disk, CD, floppy */
+	static const struct mc146818_config plain = { 0 };
 	uint64_t below_4g = MIN(config->memory, RAM_HOLE_START), above_4g = config->memory - below_4g;
 	uint64_t extended = below_4g > MiB ? (below_4g - MiB) / KiB : 0;
 	unsigned sum = 0;
@@ -137,8 +138,10 @@ void mc146818_setup(struct mc146818_regs *r, const struct vm_config *config, con
 	r->cmos[CMOS_FLOPPIES] = board->floppies;
 	r->cmos[CMOS_EQUIPMENT] = EQUIPMENT_FPU | EQUIPMENT_MOUSE | (board->floppies ? EQUIPMENT_FLOPPY : 0) |
 				  (board->floppies & 15 ? EQUIPMENT_TWO_FLOPPIES : 0);
-	r->cmos[CMOS_BOOT_1_2] = board->boot_order;
-	r->cmos[CMOS_BOOT_3] = (board->boot_order >> 8 & 15) << 4 | BOOT_ANY_SECTOR;
+	uint16_t order = board->boot_order ? board->boot_order : DEFAULT_ORDER;
+	r->cmos[CMOS_BOOT_1_2] = order;
+	r->cmos[CMOS_BOOT_3] = (order >> 8 & 15) << 4 | BOOT_ANY_SECTOR;
+	r->cmos[CMOS_TRANSLATION] = board->translation;
 	put16(r, CMOS_BASE_LOW, CMOS_BASE_HIGH, BASE_KIB);
 	put16(r, CMOS_EXTENDED_LOW, CMOS_EXTENDED_HIGH, extended);
 	put16(r, CMOS_FOUND_LOW, CMOS_FOUND_HIGH, extended);
