@@ -28,7 +28,7 @@ struct run_options {
 	uint64_t memory, cpus, debug_exit;
 	struct option_list serial, floppy, disk, cdrom;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
-	bool stats, no_reboot, verbose;
+	bool stats, hash, no_reboot, verbose;
 };
 
 #define AT(member) offsetof(struct run_options, member)
@@ -61,6 +61,7 @@ static const struct option_row options[] = {
 	{ "name", "NAME", "what to call the machine", OPTION_STRING, AT(name), 0, 0 },
 	{ "no-reboot", NULL, "a reset of the machine ends it", OPTION_FLAG, AT(no_reboot), 0, 0 },
 	{ "stats", NULL, "print counters to stderr at the end", OPTION_FLAG, AT(stats), 0, 0 },
+	{ "hash", NULL, "print a hash of memory and processors to stderr at the end", OPTION_FLAG, AT(hash), 0, 0 },
 	{ "trace", "LIST", "print events to stderr: \"exit,irq\", or \"all\"", OPTION_STRING, AT(trace), 0, 0 },
 	{ "verbose", NULL, "say what was chosen", OPTION_FLAG, AT(verbose), 0, 0 },
 	{ .type = OPTION_END },
@@ -419,6 +420,8 @@ static int run_machine(struct machine *m, const struct run_options *o)
 		status = ended(m->vm, end);
 		if (o->stats)
 			stats_print(m->vm, stderr);
+		if (o->hash)
+			fprintf(stderr, "hash %016lx\n", vm_hash(m->vm));
 	}
 	signals_stop(&m->signals);
 out:

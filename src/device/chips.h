@@ -26,8 +26,10 @@ extern const struct device_class i8254_class;
 /* mc146818.c -- base 70h; irq 8. Sizes in CMOS come from vm->config.memory. */
 struct mc146818_config { /* NULL: no floppy drive; disk, CD, floppy */
 	uint8_t floppies;     /* CMOS 10h: type of drive A in bits 7:4, of B in 3:0; 0 none, 4 of 1.44M, 5 of 2.88M */
-	/* four bits each, the first in the lowest: 1 floppy, 2 disk, 3 CD, 4 network; 0 ends it */
+	/* four bits each, the first in the lowest: 1 floppy, 2 disk, 3 CD, 4 network; 0 ends it. None: disk, CD, floppy */
 	uint16_t boot_order;
+	/* CMOS 39h: how a BIOS counts the cylinders of IDE drives, two bits each, the first lowest: 0 as is, 1 by LBA */
+	uint8_t translation;
 };
 extern const struct device_class mc146818_class;
 
