@@ -117,14 +117,14 @@ struct x86_core {
 	uint32_t code_limit;
 
 	struct {
-		uint64_t tlb_miss, tlb_flush, walk, mmio, port_io, smc_write;
+		uint64_t tlb_miss, tlb_flush, walk, mmio, port_io, smc_write, pause;
 		uint64_t exception[32], interrupt;
 	} stat;
 
 	struct fetch_entry fetch[FETCH_ENTRIES];
 	/* Which linear pages were fetched from since mapping_generation last moved (hashed, one bit each): INVLPG of another page
 	 * leaves code alone. */
-	uint64_t fetch_filter[FETCH_FILTER_WORDS];
+	uint64_t fetch_filter[2][FETCH_FILTER_WORDS]; /* [1]: of global pages, whose code outlives a MOV to CR3 */
 	uint64_t large_filter[2]; /* which GiB regions (hashed) hold parts of large pages, [1] global ones: INVLPG drops all parts */
 	struct tlb_set tlbs[TLB_KINDS];
 };

@@ -31,7 +31,7 @@ void x86_exec_stop_jump(struct x86_core *core, const struct insn *i)
 void x86_exec_one(struct x86_core *core, const struct insn *i)
 {
 	struct insn pair[2] = { *i };
-	pair[1].exec = x86_ops[i->op].klass == CLASS_CONTROL ? x86_exec_stop_jump : x86_exec_stop;
+	pair[1].exec = x86_ops[i->op].klass & CLASS_CONTROL ? x86_exec_stop_jump : x86_exec_stop;
 	pair[1].offset = i->length;
 	pair[1].index = 1;
 	pair[0].exec(core, pair);

@@ -53,10 +53,13 @@ EXEC(cpuid)
 	X86_NEXT(core, i);
 }
 
+/* After all loads before it, as RDTSCP has it. So have LFENCE, CPUID and IRET in front of RDTSC, none of which is the host's own: without
+ * the fence the host's RDTSC would pass them, and time go back between processors. */
 static uint64_t read_tsc(struct x86_core *core, const struct insn *i)
 {
 	if (core->cpl && (core->cpu.cr4 & CR4_TSD))
 		x86_raise_error(core, i, VECTOR_GP, 0);
+	__builtin_ia32_lfence();
 	return core->env->tsc(core) + core->cpu.tsc_offset;
 }
 

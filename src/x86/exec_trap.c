@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Software interrupts, bounds, undefined opcodes, halting, and the hints that do nothing. SDM volume 2. */
+#include <sched.h>
 #include "x86/exec_system.h"
+#include "x86/paging.h"
+
+#define PATIENCE 128 /* PAUSEs before the host's processor is given away */
 
 EXEC(int_n)
 {
@@ -56,6 +60,14 @@ EXEC(nop)
 	X86_NEXT(core, i);
 }
 
+/* A processor that waits for another one in a loop may keep that one from running, where the host has fewer: it makes room now and then. */
+EXEC(pause)
+{
+	if (unlikely(++core->stat.pause % PATIENCE == 0))
+		sched_yield();
+	X86_NEXT(core, i);
+}
+
 EXEC(fence)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -65,7 +77,8 @@ EXEC(fence)
 /* Needs the rights of a load, and nothing else: there is no cache to flush. */
 EXEC(clflush)
 {
-	x86_load8(core, i, x86_address(core, i, 1, ACCESS_READ));
+	/* Checked like a load, but nothing is read: a device must not notice. */
+	x86_check_as(core, i, x86_address(core, i, 1, ACCESS_READ), 1, ACCESS_READ, x86_tlb_kind(core));
 	X86_NEXT(core, i);
 }
 
@@ -77,6 +90,7 @@ const struct x86_forms x86_bound = { .any = bound };
 const struct x86_forms x86_ud = { .any = x86_exec_ud };
 const struct x86_forms x86_hlt = { .any = hlt };
 const struct x86_forms x86_monitor = { .any = monitor };
+const struct x86_forms x86_pause = { .any = pause };
 const struct x86_forms x86_nop = { .any = nop };
 const struct x86_forms x86_fence = { .any = fence };
 const struct x86_forms x86_clflush = { .any = clflush };

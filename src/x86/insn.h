@@ -20,13 +20,13 @@ enum x86_form {
 	FORM_RRI, FORM_RMI, FORM_MRI, FORM_MRR, FORM_RRR, FORM_RRM, FORM_RMR, FORM_RRRI, FORM_RRMI, FORM_COUNT
 };
 
-/* What a monitor must know of an operation (Popek and Goldberg 1974). */
+/* What a monitor must know of an operation (Popek and Goldberg 1974). Bits: a far return is control flow, and tells the CPL. */
 enum x86_class {
-	CLASS_INNOCUOUS,  /* same result at any privilege: may run natively */
-	CLASS_CONTROL,    /* sets RIP itself */
-	CLASS_PRIVILEGED, /* traps outside ring 0 */
-	CLASS_SENSITIVE,  /* reads or changes the machine, but does not trap at ring 3: the classical hole of x86 */
-	CLASS_IO,         /* IN, OUT, INS, OUTS: traps by IOPL and the permission bitmap */
+	CLASS_INNOCUOUS = 0,       /* same result at any privilege: may run natively */
+	CLASS_CONTROL = BIT(0),    /* sets RIP itself */
+	CLASS_PRIVILEGED = BIT(1), /* traps outside ring 0 */
+	CLASS_SENSITIVE = BIT(2),  /* reads or changes the machine, but does not trap at ring 3: the classical hole of x86 */
+	CLASS_IO = BIT(3),         /* IN, OUT, INS, OUTS: traps by IOPL and the permission bitmap */
 };
 
 /* How a binary translator may treat it. */

@@ -67,6 +67,8 @@ enum x86_seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_COUNT, SEG_FL
 #define DR6_BD BIT(13)
 #define DR6_BS BIT(14)
 #define DR6_BT BIT(15)
+#define DEBUGCTL_LBR BIT(0) /* stored; there is no record of branches */
+#define DEBUGCTL_BTF BIT(1) /* single step traps on branches only */
 #define DR7_FIXED BIT(10)
 #define DR7_GD BIT(13)
 

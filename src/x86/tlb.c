@@ -371,9 +371,15 @@ static unsigned filter_bit(gva_t gva)
 	return (unsigned)((page ^ page >> 10 ^ page >> 20) & (FETCH_FILTER_WORDS * 64 - 1));
 }
 
-static void filter_add(struct x86_core *core, gva_t gva)
+static void filter_add(struct x86_core *core, gva_t gva, bool global)
 {
-	core->fetch_filter[filter_bit(gva) / 64] |= BIT(filter_bit(gva) % 64);
+	core->fetch_filter[global][filter_bit(gva) / 64] |= BIT(filter_bit(gva) % 64);
+}
+
+static bool filter_has(const struct x86_core *core, gva_t gva)
+{
+	unsigned word = filter_bit(gva) / 64;
+	return (core->fetch_filter[0][word] | core->fetch_filter[1][word]) & BIT(filter_bit(gva) % 64);
 }
 
 const struct fetch_entry *x86_fetch_page(struct x86_core *core, gva_t rip)
@@ -391,7 +397,7 @@ const struct fetch_entry *x86_fetch_page(struct x86_core *core, gva_t rip)
 		page_fault(core, NULL, rip, w.error);
 	if (w.page_size > X86_PAGE_SIZE)
 		core->large_filter[w.global] |= large_bit(rip);
-	filter_add(core, rip);
+	filter_add(core, rip, w.global);
 	e->page = w.gpa & X86_PAGE_MASK;
 	e->host = core->env->page(core, e->page, ACCESS_FETCH, &traced);
 	e->global = w.global;
@@ -447,14 +453,11 @@ static void flush_sets(struct x86_core *core, bool keep_global)
 
 static void flush_fetch(struct x86_core *core, bool keep_global)
 {
-	memset(core->fetch_filter, 0, sizeof(core->fetch_filter));
-	for (unsigned n = 0; n < FETCH_ENTRIES; n++) {
-		struct fetch_entry *e = &core->fetch[n];
-		if (keep_global && e->global && e->tag != FETCH_EMPTY)
-			filter_add(core, e->tag);
-		else
-			e->tag = FETCH_EMPTY;
-	}
+	/* The filter of global pages stays with their code: an entry may have been evicted long before its code is. */
+	memset(core->fetch_filter, 0, keep_global ? sizeof(core->fetch_filter[0]) : sizeof(core->fetch_filter));
+	for (unsigned n = 0; n < FETCH_ENTRIES; n++)
+		if (!keep_global || !core->fetch[n].global)
+			core->fetch[n].tag = FETCH_EMPTY;
 	core->mapping_generation++;
 	if (!keep_global || core->supervisor_local)
 		core->supervisor_generation++;
@@ -468,7 +471,7 @@ static void flush_page(struct x86_core *core, gva_t gva)
 		core->tlbs[kind].read[index_of(gva)].tag = TLB_INVALID;
 		core->tlbs[kind].write[index_of(gva)].tag = TLB_INVALID;
 	}
-	if (core->fetch_filter[filter_bit(gva) / 64] & BIT(filter_bit(gva) % 64))
+	if (filter_has(core, gva))
 		flush_fetch(core, false);
 }
 

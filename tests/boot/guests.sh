@@ -41,6 +41,8 @@ for engine in $(engines); do
                 name=$(basename "$file" .elf)
                 if [[ $name == boot* ]]; then
                         run_guest "$engine" "$name" --initrd "$scratch/module" --append 'alpha beta=1'
+                elif [[ $name == stale ]]; then
+                        run_guest "$engine" "$name" --cpus 2 # a split lock stops the others only where there are some
                 else
                         run_guest "$engine" "$name"
                 fi

@@ -9,8 +9,6 @@
 #include "util/log.h"
 #include "x86/exec.h"
 
-#define SLOT 0
-
 /* Sanitizers keep frames, so that a chain without end would exhaust the stack: then each trace returns to the loop. */
 #ifndef TAIL_CALLS
 #define TAIL_CALLS 1
@@ -18,7 +16,7 @@
 
 static struct interp *interp_of(struct vcpu *vcpu)
 {
-	return vcpu->engine_data[SLOT];
+	return vcpu->engine_data[INTERP_SLOT];
 }
 
 static inline uint64_t jump_key(const struct x86_core *core)
@@ -69,18 +67,30 @@ void interp_fall(struct x86_core *core, const struct insn *i)
 	return interp_chain(core, i);
 }
 
-/* Runs one instruction outside the cache: for exact limits, single step and shadows. */
+/* Runs one instruction outside the cache: for exact limits, single step, shadows and split locks. With TF it is followed by a trap; with
+ * DEBUGCTL.BTF only if it branched (SDM 3B 17.4.3). */
 static void step(struct vcpu *vcpu)
 {
+	struct x86_core *core = &vcpu->core;
+	struct x86_cpu *cpu = &core->cpu;
 	struct interp *in = interp_of(vcpu);
+	bool shadow = cpu->interrupt_shadow, trap = cpu->rflags & FLAG_TF, branches = cpu->debugctl & DEBUGCTL_BTF;
 	struct insn i;
+
 	trace_decode_one(in, &i);
 	in->stat.steps++;
-	vcpu->core.chain_limit = UINT64_MAX;
+	uint64_t next = x86_next_rip(core, &i);
+	cpu->rflags &= ~FLAG_RF; /* it serves one instruction, which may be the IRET that sets it for the next */
+	core->step_decided = false;
+	core->chain_limit = UINT64_MAX;
 	atomic_thread_fence(memory_order_seq_cst); /* a kick is seen here, or zeroes chain_limit: a REP leaves between two iterations */
 	if (vcpu->kicked)
-		vcpu->core.chain_limit = 0;
-	x86_exec_one(&vcpu->core, &i);
+		core->chain_limit = 0;
+	x86_exec_one(core, &i);
+	if (shadow)
+		cpu->interrupt_shadow = 0;
+	if (trap && !core->step_decided && (!branches || cpu->gpr[X86_GPR_RIP] != next))
+		cpu->pending_debug |= DR6_BS;
 }
 
 static void run_traces(struct vcpu *vcpu)
@@ -102,26 +112,30 @@ static void drop_changed(struct interp *in)
 	pthread_mutex_unlock(&in->lock);
 }
 
-/* Delivers what is due before the next instruction. */
-static void take_events(struct vcpu *vcpu)
+/* Delivers one event that is due before the next instruction; true if there was one: then the next may be due at once. */
+static bool take_event(struct vcpu *vcpu)
 {
 	struct x86_core *core = &vcpu->core;
 	struct x86_cpu *cpu = &core->cpu;
+
 	if (unlikely(cpu->event_pending) && x86_deliver_pending(core))
-		return;
+		return true;
 	if (cpu->pending_debug && x86_deliver_debug(core))
-		return;
+		return true;
 	if (cpu->interrupt_shadow)
-		return;
+		return false;
 	if (cpu->nmi_pending && !cpu->nmi_blocked) {
 		cpu->nmi_pending = 0;
 		x86_deliver_nmi(core);
-	} else if (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) {
-		struct irq *irq = &vcpu->vm->irq;
-		int vector = irq->controller ? irq->controller->acknowledge(irq->controller_device, vcpu) : -1;
-		if (vector >= 0)
-			x86_deliver_interrupt(core, (uint8_t)vector);
+		return true;
 	}
+	if (!vcpu->intr_pending || !(cpu->rflags & FLAG_IF))
+		return false;
+	struct irq *irq = &vcpu->vm->irq;
+	int vector = irq->controller ? irq->controller->acknowledge(irq->controller_device, vcpu) : -1;
+	if (vector >= 0)
+		x86_deliver_interrupt(core, (uint8_t)vector);
+	return vector >= 0;
 }
 
 static bool must_step(const struct vcpu *vcpu, const struct run_limit *limit)
@@ -147,30 +161,22 @@ static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct 
 		return exit->reason = VM_EXIT_KICK, true;
 	if (core->icount >= limit->icount)
 		return exit->reason = VM_EXIT_LIMIT, true;
-	take_events(vcpu);
-	if (cpu->activity != X86_RUNNING)
+	if (take_event(vcpu) || cpu->activity != X86_RUNNING)
 		return false;
 
 	if (must_step(vcpu, limit)) {
 		if (x86_deliver_breakpoint(core))
 			return false;
-		bool shadow = cpu->interrupt_shadow, trap = cpu->rflags & FLAG_TF;
-		cpu->rflags &= ~FLAG_RF; /* it serves one instruction, which may be the IRET that sets it for the next */
-		core->step_decided = false;
 		step(vcpu);
-		if (shadow)
-			cpu->interrupt_shadow = 0;
-		if (trap && !core->step_decided)
-			cpu->pending_debug |= DR6_BS;
 		if (limit->step)
 			return exit->reason = VM_EXIT_LIMIT, true;
 		return false;
 	}
-	cpu->interrupt_shadow = 0;
 	core->chain_limit = limit->icount - TRACE_MAX;
 	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes chain_limit; one before it is seen here */
 	if (vcpu->kicked || in->has_changes)
 		return false;
+	cpu->interrupt_shadow = 0; /* only now: the instruction that it guards runs before anything else happens */
 	run_traces(vcpu);
 	return false;
 }
@@ -180,9 +186,11 @@ static void run_exclusive(struct vcpu *vcpu)
 {
 	vcpu->core.want_exclusive = false;
 	vcpu_stop_all(vcpu->vm);
-	vcpu->core.exclusive = true;
-	step(vcpu);
-	vcpu->core.exclusive = false;
+	if (!vcpu->changed) { /* else the machine was reset meanwhile */
+		vcpu->core.exclusive = true;
+		step(vcpu);
+		vcpu->core.exclusive = false;
+	}
 	vcpu_resume_all(vcpu->vm);
 }
 
@@ -204,6 +212,10 @@ static int interp_run(struct vcpu *vcpu, const struct run_limit *limit, struct v
 	}
 	if (core->want_exclusive)
 		run_exclusive(vcpu);
+	if (vcpu->changed) { /* by another thread, while this one stood still in the middle of run() */
+		exit->reason = VM_EXIT_KICK;
+		return 0;
+	}
 	while (!round_once(vcpu, limit, exit))
 		;
 	return 0;
@@ -214,26 +226,42 @@ static void interp_kick(struct vcpu *vcpu)
 	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
 }
 
-/* Any thread. On the processor's own thread at once (the store that runs must see its effect on the next
- * instruction), else before its next round. */
-static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
+/* For another thread than the processor's own: it drops the code before its next round. Repeated writes to a page are one entry. */
+static void post_change(struct interp *in, gpa_t gpa, uint64_t len)
 {
-	for (unsigned n = 0; n < vm->config.cpus; n++) {
-		struct vcpu *vcpu = vm->vcpu[n];
-		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
-		if (!in)
-			continue;
-		if (vcpu == vcpu_current()) {
-			trace_invalidate(in, gpa, len);
-			continue;
-		}
-		pthread_mutex_lock(&in->lock);
+	struct changed *last;
+
+	pthread_mutex_lock(&in->lock);
+	last = in->changes && in->changes <= ARRAY_SIZE(in->changed) ? &in->changed[in->changes - 1] : NULL;
+	if (last && align_down(last->gpa, X86_PAGE_SIZE) == align_down(gpa, X86_PAGE_SIZE)) {
+		uint64_t end = MAX(last->gpa + last->len, gpa + len);
+		last->gpa = MIN(last->gpa, gpa);
+		last->len = end - last->gpa;
+	} else {
 		if (in->changes < ARRAY_SIZE(in->changed))
 			in->changed[in->changes] = (struct changed){ gpa, len };
 		in->changes += in->changes <= ARRAY_SIZE(in->changed);
-		in->has_changes = true;
-		pthread_mutex_unlock(&in->lock);
-		interp_kick(vcpu);
+	}
+	in->has_changes = true;
+	pthread_mutex_unlock(&in->lock);
+	interp_kick(in->vcpu);
+}
+
+/* Any thread; the bytes lie in one page. On the processor's own thread at once: the store that runs must see its effect on the next
+ * instruction. */
+static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	const uint8_t *host = memory_host(vm, gpa, 1);
+
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct vcpu *vcpu = vm->vcpu[n];
+		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
+		if (!in || !holders_has(in, host))
+			continue;
+		if (vcpu == vcpu_current())
+			trace_invalidate(in, gpa, len);
+		else
+			post_change(in, gpa, len);
 	}
 }
 
@@ -265,7 +293,7 @@ static int interp_vcpu_init(struct vcpu *vcpu)
 		free(in);
 		return error;
 	}
-	vcpu->engine_data[SLOT] = in;
+	vcpu->engine_data[INTERP_SLOT] = in;
 	return 0;
 }
 
@@ -276,7 +304,7 @@ static void interp_vcpu_fini(struct vcpu *vcpu)
 		return;
 	trace_cache_fini(in);
 	free(in);
-	vcpu->engine_data[SLOT] = NULL;
+	vcpu->engine_data[INTERP_SLOT] = NULL;
 }
 
 /* The state lives in core.cpu all the time, but for the arithmetic flags. */
@@ -337,7 +365,7 @@ static void interp_stats(struct vm *vm, FILE *out)
 const struct engine interp_engine = {
 	.name = "interp",
 	.summary = "interpretation: decoded traces run as chains of C functions",
-	.slot = SLOT,
+	.slot = INTERP_SLOT,
 	.preference = 10,
 	.probe = interp_probe,
 	.vcpu_init = interp_vcpu_init,

@@ -37,11 +37,12 @@ int trace_cache_init(struct interp *in, struct vcpu *vcpu)
 	if (in->arena == MAP_FAILED)
 		return -ENOMEM;
 	pthread_mutex_init(&in->lock, NULL);
-	return 0;
+	return holders_get(in);
 }
 
 void trace_cache_fini(struct interp *in)
 {
+	holders_put(in);
 	munmap(in->arena, in->size);
 	pthread_mutex_destroy(&in->lock);
 }
@@ -56,37 +57,18 @@ static void *arena_take(struct interp *in, size_t size)
 	return p;
 }
 
-/* Forgets everything. Only where no trace runs: the memory is used again at once. PAGE_CODE bits stay, which costs
- * a slow first write to the page. */
+/* Forgets everything. Only where no trace runs: the memory is used again at once. */
 void trace_flush(struct interp *in)
 {
+	for (unsigned n = 0; n < ARRAY_SIZE(in->pages); n++)
+		for (struct code_page *p = in->pages[n]; p; p = p->next)
+			holders_remove(in, p->page);
 	memset(in->jump, 0, sizeof(in->jump));
 	memset(in->hash, 0, sizeof(in->hash));
 	memset(in->pages, 0, sizeof(in->pages));
 	in->used = 0;
 	in->stat.flushes++;
 	trace(code, "decode cache of vcpu %u flushed", in->vcpu->index);
-}
-
-/* Write entries of a TLB that was filled before the page held code would bypass the tracing. With several processors they all stand
- * still while the bit is set. */
-static void page_becomes_code(struct interp *in, gpa_t page)
-{
-	struct vm *vm = in->vcpu->vm;
-	const struct memory_region *r = memory_find(vm, page);
-	if (!r)
-		return;
-	uint64_t number = (r->offset + (page - r->start)) >> X86_PAGE_SHIFT;
-	if (page_bits_get(&vm->memory, number) & PAGE_CODE)
-		return;
-	if (vm->config.cpus > 1)
-		vcpu_stop_all(vm);
-	page_bits_set(&vm->memory, number, PAGE_CODE);
-	for (unsigned n = 0; n < vm->config.cpus; n++)
-		x86_tlb_flush_writes(&vm->vcpu[n]->core);
-	if (vm->config.cpus > 1)
-		vcpu_resume_all(vm);
-	trace(code, "page %#lx holds code", page);
 }
 
 /* The bookkeeping of a page; NULL when the arena is full. */
@@ -177,78 +159,96 @@ static void link_trace(struct interp *in, struct trace *t, struct code_page *pag
 	}
 }
 
+static bool ends_trace(const struct insn *i)
+{
+	const struct x86_op_info *op = &x86_ops[i->op];
+	return (op->klass & CLASS_CONTROL) || op->translate == XLATE_END || i->op == X86_OP_INVALID;
+}
+
+/* How many bytes may be decoded from RIP on: outside 64-bit code a trace stops at the limit of CS, and what is behind it raises. */
+static uint64_t code_room(const struct x86_core *core)
+{
+	if ((core->mode & MODE_CODE) == MODE_CODE64)
+		return X86_PAGE_SIZE;
+	return (uint64_t)core->cpu.seg[SEG_CS].limit - core->cpu.gpr[X86_GPR_RIP] + 1;
+}
+
+/* One instruction that continues on the next page, or where there is no memory. */
+static void build_crossing(struct interp *in, struct trace *t, uint64_t at, const struct fetch_entry *entry)
+{
+	struct x86_core *core = &in->vcpu->core;
+	struct fetch_entry first = *entry;
+	uint8_t buffer[16];
+	unsigned n;
+	bool again;
+
+	/* Looking at the second page marks it accessed, and its page table entry may lie in the first: what was decoded there is then
+	 * given up. Both pages must be watched before the bytes are read. */
+	do {
+		n = fetch_across(in, at, &first, buffer, &t->second);
+		again = first.host && holders_add(in, first.page);
+		again |= t->second != ~0ULL && holders_add(in, t->second);
+	} while (again);
+	t->bytes = (uint16_t)x86_decode(&t->insn[0], buffer, n, core->mode, core->model);
+	if (t->bytes > code_room(core))
+		x86_raise_error(core, NULL, VECTOR_GP, 0);
+	t->count = 1;
+	t->crosses = (at & (X86_PAGE_SIZE - 1)) + t->bytes > X86_PAGE_SIZE;
+}
+
+/* As many instructions as the page, the mode and TRACE_MAX allow; maybe none. */
+static void build_straight(struct trace *t, const struct x86_core *core, const uint8_t *host, unsigned offset)
+{
+	uint64_t room = code_room(core);
+	bool ends = false;
+
+	while (t->count < TRACE_MAX && !ends && offset + t->bytes < X86_PAGE_SIZE && t->bytes < room) {
+		struct insn *i = &t->insn[t->count];
+		i->offset = t->bytes;
+		i->index = t->count;
+		unsigned n = x86_decode(i, host + offset + t->bytes, (unsigned)X86_PAGE_SIZE - offset - t->bytes, core->mode, core->model);
+		if (!n || t->bytes + n > room)
+			break;
+		t->bytes += (uint16_t)n;
+		t->count++;
+		ends = ends_trace(i);
+	}
+}
+
 /* Decodes from RIP on. The result is not linked when its page cannot be watched for writes (no RAM or ROM): it then runs once. */
 static struct trace *build(struct interp *in, uint64_t at, const struct fetch_entry *entry)
 {
 	struct x86_core *core = &in->vcpu->core;
-	unsigned offset = at & (X86_PAGE_SIZE - 1), bytes = 0, count = 0;
-	gpa_t second = ~0ULL, page = entry->page;
-	uint32_t mode = core->mode;
+	unsigned offset = at & (X86_PAGE_SIZE - 1);
+	gpa_t page = entry->page;
 	bool ram = entry->host != NULL;
-
-	/* The bit first, then the bytes: a write in between is seen. */
-	if (ram)
-		page_becomes_code(in, page);
-	entry = x86_fetch_page(core, at);
-	if (entry->page != page || core->mode != mode)
-		return build(in, at, entry);
-	const uint8_t *host = entry->host;
 
 	if (in->used + sizeof(struct trace) + (TRACE_MAX + 1) * sizeof(struct insn) + 3 * sizeof(struct code_page) > in->size)
 		trace_flush(in);
+	if (ram) /* watched first, then read: a write in between is seen */
+		holders_add(in, page);
 	struct trace *t = (struct trace *)(in->arena + in->used);
 	memset(t, 0, sizeof(*t));
 	t->gpa = page + offset;
-	t->mode = mode & ~(uint32_t)MODE_USER;
+	t->mode = core->mode & ~(uint32_t)MODE_USER;
 	t->tag = trace_tag(t->gpa, t->mode);
+	t->insn[0].offset = t->insn[0].index = 0;
+	if (ram)
+		build_straight(t, core, entry->host, offset);
+	if (!t->count)
+		build_crossing(in, t, at, entry);
 
-	bool ends = false;
-	/* Outside 64-bit code a trace stops at the limit of CS: the next one raises. */
-	uint64_t room = (mode & MODE_CODE) == MODE_CODE64 ? X86_PAGE_SIZE
-							   : (uint64_t)core->cpu.seg[SEG_CS].limit - core->cpu.gpr[X86_GPR_RIP] + 1;
-	while (ram && count < TRACE_MAX && !ends && offset + bytes < X86_PAGE_SIZE && bytes < room) {
-		struct insn *i = &t->insn[count];
-		i->offset = (uint16_t)bytes;
-		i->index = (uint8_t)count;
-		unsigned n = x86_decode(i, host + offset + bytes, (unsigned)X86_PAGE_SIZE - offset - bytes, mode, core->model);
-		if (!n || bytes + n > room)
-			break;
-		bytes += n;
-		count++;
-		const struct x86_op_info *op = &x86_ops[i->op];
-		ends = op->klass == CLASS_CONTROL || op->translate == XLATE_END || i->op == X86_OP_INVALID;
-	}
-	if (!count) { /* the first instruction crosses into the next page, or the limit, or there is no memory */
-		struct insn *i = &t->insn[0];
-		uint8_t buffer[16];
-		unsigned n = fetch_across(in, at, entry, buffer, &second);
-		i->offset = 0;
-		i->index = 0;
-		bytes = x86_decode(i, buffer, n, mode, core->model);
-		if (bytes > room)
-			x86_raise_error(core, NULL, VECTOR_GP, 0);
-		count = 1;
-		t->crosses = offset + bytes > X86_PAGE_SIZE;
-		t->second = second;
-	}
-	struct insn *end = &t->insn[count];
+	struct insn *end = &t->insn[t->count];
 	memset(end, 0, sizeof(*end));
-	end->exec = x86_ops[t->insn[count - 1].op].klass == CLASS_CONTROL ? interp_chain : interp_fall;
-	end->offset = (uint16_t)bytes;
-	end->index = (uint8_t)count;
-	t->count = (uint8_t)count;
-	t->bytes = (uint16_t)bytes;
-	in->stat.decoded += count;
+	end->exec = x86_ops[t->insn[t->count - 1].op].klass & CLASS_CONTROL ? interp_chain : interp_fall;
+	end->offset = t->bytes;
+	end->index = t->count;
+	in->stat.decoded += t->count;
 	in->stat.traces++;
-	if (!ram || (t->crosses && !memory_find(in->vcpu->vm, second)))
+	if (!ram || (t->crosses && !memory_find(in->vcpu->vm, t->second)))
 		return t; /* in the arena's free room: good until the next one is built */
-	in->used += align_up(sizeof(*t) + (count + 1) * sizeof(struct insn), 16);
-	struct code_page *second_page = NULL;
-	if (t->crosses) {
-		page_becomes_code(in, second);
-		second_page = page_get(in, second);
-	}
-	link_trace(in, t, page_get(in, page), second_page);
+	in->used += align_up(sizeof(*t) + (t->count + 1u) * sizeof(struct insn), 16);
+	link_trace(in, t, page_get(in, page), t->crosses ? page_get(in, t->second) : NULL);
 	t->linked = true;
 	return t;
 }
@@ -275,7 +275,13 @@ struct trace *trace_get(struct interp *in)
 	struct trace_bucket *bucket = bucket_of(in, tag);
 	in->stat.lookups++;
 	for (struct trace **link = &bucket->first, *t; (t = *link); link = &t->same_hash) {
-		if ((t == bucket->first ? bucket->tag : t->tag) != tag || !fits(core, t, at))
+		if ((t == bucket->first ? bucket->tag : t->tag) != tag)
+			continue;
+		uint64_t before = in->stat.invalidated;
+		bool holds = fits(core, t, at);
+		if (in->stat.invalidated != before)
+			return trace_get(in); /* marking its second page accessed was a write to code: the list is another */
+		if (!holds)
 			continue;
 		*link = t->same_hash; /* to the front: it will be asked for again */
 		t->same_hash = bucket->first;
@@ -361,19 +367,14 @@ static void invalidate_in_page(struct interp *in, struct code_page *p, uint64_t 
 
 void trace_invalidate(struct interp *in, gpa_t gpa, uint64_t len)
 {
-	struct vm *vm = in->vcpu->vm;
 	while (len) {
 		gpa_t page = align_down(gpa, X86_PAGE_SIZE);
 		uint64_t first = gpa - page, n = MIN(len, X86_PAGE_SIZE - first);
 		struct code_page *p = *page_slot(in, page);
 		if (p)
 			invalidate_in_page(in, p, first, first + n - 1);
-		/* A page without code is written at full speed again. Other processors may have decoded from it too. */
-		if ((!p || !p->lines) && vm->config.cpus == 1) {
-			const struct memory_region *r = memory_find(vm, page);
-			if (r)
-				page_bits_clear(&vm->memory, (r->offset + (page - r->start)) >> X86_PAGE_SHIFT, PAGE_CODE);
-		}
+		if (!p || !p->lines)
+			holders_remove(in, page); /* it is written at full speed again, once nobody holds code of it */
 		gpa += n;
 		len -= n;
 	}
