@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "util/log.h"
+#include "util/signals.h"
 
 #define RING_SIZE (64 * KiB)
 #define WRITE_CHUNK 4096
@@ -199,11 +200,8 @@ static void *reader(void *arg)
  * open, so that a crash is seen (and the terminal given back). */
 static int spawn(pthread_t *thread, void *(*body)(void *), struct chardev_fd *c)
 {
-	static const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 	sigset_t all, before;
-	sigfillset(&all);
-	for (unsigned i = 0; i < ARRAY_SIZE(own); i++)
-		sigdelset(&all, own[i]);
+	signals_of_others(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int error = pthread_create(thread, NULL, body, c);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "util/log.h"
+#include "util/signals.h"
 #include "vm/vm.h"
 
 #define READONLY_WORD ",readonly"
@@ -244,7 +245,7 @@ int image_attach(struct image *image, struct device *device, unsigned event)
 	timer_init(&image->timer, device, "image", timer_fired, image);
 	if (device->vm->clock.mode != CLOCK_HOST)
 		return 0;
-	sigfillset(&all); /* signals are for the main thread */
+	signals_of_others(&all); /* signals are for the main thread */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int error = pthread_create(&image->thread, NULL, image_thread, image);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "util/log.h"
+#include "util/signals.h"
 #include "vm/vcpu.h"
 
 struct event {
@@ -142,7 +143,7 @@ int loop_start(struct vm *vm)
 	int error;
 
 	loop->quit = false;
-	sigfillset(&all); /* signals are for the main thread */
+	signals_of_others(&all); /* signals are for the main thread */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	error = -pthread_create(&loop->thread, NULL, loop_thread, vm);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

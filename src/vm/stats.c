@@ -27,6 +27,7 @@ static void print_exits(struct vm *vm, FILE *out)
 	for (unsigned r = 0; r < VM_EXIT_REASONS; r++)
 		row(out, "exit", names[r], SUM(vm, stat.exits[r]));
 	row(out, "vcpu", "kicks", SUM(vm, stat.kicks));
+	row(out, "vcpu", "pauses", SUM(vm, core.stat.pause));
 	row(out, "vcpu", "ns_halted", SUM(vm, stat.ns_halted));
 }
 

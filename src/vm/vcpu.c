@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "engine/engine.h"
 #include "util/log.h"
+#include "util/signals.h"
 
 #define FALLBACK_STRETCH 2000 /* instructions that the interpreter runs before the engine is asked again */
 #define MODE_GROUPS (X86_CONTROL | X86_SEGMENTS | X86_FLAGS) /* what decides whether an engine can run it */
@@ -437,7 +438,7 @@ void vcpu_thread_begin(struct vcpu *vcpu)
 {
 	sigset_t all_but_kick;
 
-	sigfillset(&all_but_kick);
+	signals_of_others(&all_but_kick);
 	sigdelset(&all_but_kick, VCPU_SIGNAL);
 	pthread_sigmask(SIG_SETMASK, &all_but_kick, NULL);
 	vcpu->tid = (int)syscall(SYS_gettid);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "engine/engine.h"
 #include "util/log.h"
+#include "util/signals.h"
 #include "x86/cpuid.h"
 
 #define ROM_SIZE (64 * MiB) /* room for firmware, option ROMs and video memory; costs nothing until it is used */
@@ -236,7 +237,7 @@ int vm_start(struct vm *vm)
 	if (error)
 		return error;
 	/* Signals are for the main thread; a vCPU's thread lets its own in. */
-	sigfillset(&all);
+	signals_of_others(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	error = start_threads(vm);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
