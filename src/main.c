@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* The program: finds the sub-command and runs it. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include "cmd/cmd.h"
 #include "util/log.h"
 
+/* A standard descriptor that is closed would be given to the next file that is opened, guest memory for one, and what is meant for the
+ * terminal would land there. The stand-in cannot be written to, so that output is still missed where it matters. */
+static void fill_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+	fill_standard_descriptors();
 	/* A reader of our output that goes away is a write error, which is handled where it is seen. */
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "util/log.h"
 
-#define IMAGE_LIMIT (16 * GiB) /* a pipe that never ends shall not eat the host */
+#define IMAGE_LIMIT (4 * GiB) /* a pipe that never ends shall not eat the host */
 
 /* Read whole instead of mapped: a file that shrinks under a mapping would be a SIGBUS for the monitor. */
 int boot_image_read(struct boot_image *image, const char *path)
@@ -27,6 +27,11 @@ int boot_image_read(struct boot_image *image, const char *path)
 	int error = 0;
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
 		room = (size_t)st.st_size + 1;
+	else if (S_ISCHR(st.st_mode) || S_ISDIR(st.st_mode)) {
+		log_error("%s: not a file, but a %s", path, S_ISDIR(st.st_mode) ? "directory" : "device without an end");
+		close(fd);
+		return -EINVAL;
+	}
 	for (;;) {
 		if (!data || size == room) {
 			room = MAX(data ? room * 2 : room, (size_t)(64 * KiB));

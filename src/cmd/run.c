@@ -20,6 +20,8 @@
 #define MEMORY_LEAST (1 * MiB)
 #define MEMORY_MOST (1024 * GiB)
 #define CPUS_MOST 255
+#define NAME_LONGEST 64
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 #define PORT_NONE UINT64_MAX
 #define DEFAULT_MODEL "v2"
 
@@ -241,6 +243,12 @@ static int check(const struct run_options *o)
 	}
 	if (o->trace && trace_parse(o->trace))
 		return EXIT_USAGE;
+	/* A name becomes part of paths. */
+	if (o->name && (!o->name[0] || o->name[0] == '.' || strlen(o->name) > NAME_LONGEST || o->name[strspn(o->name, NAME_CHARACTERS)])) {
+		log_error("--name %s: a name has up to %d letters, digits, \"_\", \"-\" and \".\", and does not begin with a dot", o->name,
+			  NAME_LONGEST);
+		return EXIT_USAGE;
+	}
 	return EXIT_OK;
 }
 
