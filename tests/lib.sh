@@ -88,3 +88,10 @@ boot_linux() {
         # shellcheck disable=SC2034
         guest=$(guest_status "$scratch/status")
 }
+
+# booted NAME: two results about boot_linux: the command ended with 0, and so did doppel.
+booted() {
+        equal "$1: the command ends" "$guest" 0
+        equal "$1: doppel's exit status" "$status" 0
+        if ((status)) || [[ $guest != 0 ]]; then tail -n 30 <<<"$out" && printf '%s\n' "$err"; fi
+}

@@ -68,10 +68,12 @@ locked_make() { # LOCK TARGET
 }
 
 # command_archive FOLDER: reads a shell script and writes FOLDER/command.cpio, which has the guest's init run it when it
-# follows an initramfs of ours. The kernel takes concatenated archives; ours are padded for that.
+# follows an initramfs of ours. The kernel takes concatenated archives; ours are padded for that, and depend on nothing but
+# the script.
 command_archive() {
         cat >"$1/run-command"
-        (cd "$1" && printf 'run-command\n' | cpio --quiet -o -H newc -R 0:0 >command.cpio)
+        touch -d @0 "$1/run-command"
+        (cd "$1" && printf 'run-command\n' | cpio --quiet -o -H newc -R 0:0 --reproducible >command.cpio)
 }
 
 # What a guest needs that runs a command: no messages of the kernel on the serial line, and a reset instead of an endless
