@@ -196,10 +196,17 @@ static int lapic_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+static void init_taken(struct device *d, struct vcpu *vcpu)
+{
+	pthread_mutex_lock(&d->lock);
+	lapic_reset_cpu(lapic_of(d), vcpu->index);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static const struct irq_controller controller = {
 	.acknowledge = lapic_acknowledge, .message = lapic_message, .rdmsr = rdmsr, .wrmsr = wrmsr,
 	.cr8_read = cr8_read,
-	.cr8_write = cr8_write, .extint = extint,
+	.cr8_write = cr8_write, .extint = extint, .init = init_taken,
 };
 
 static int lapic_init(struct device *d)

@@ -74,7 +74,6 @@ static void deliver_one(struct lapic *p, unsigned cpu, const struct message *m)
 		vcpu_nmi(vcpu);
 		break;
 	case DELIVER_INIT:
-		lapic_reset_cpu(p, cpu);
 		vcpu_init(vcpu);
 		break;
 	case DELIVER_SIPI:

@@ -38,6 +38,9 @@ struct irq_controller {
 	bool (*wrmsr)(struct device *, struct vcpu *, uint32_t index, uint64_t value);
 	uint64_t (*cr8_read)(struct device *, struct vcpu *);
 	void (*cr8_write)(struct device *, struct vcpu *, uint64_t value);
+	/* Optional. The vCPU takes an INIT, which resets its local APIC too: now, not when it was sent, since the processor may still have
+	 * run a little. vCPU thread. */
+	void (*init)(struct device *, struct vcpu *);
 	/* irq.extint.level changed. Called with the 8259's lock held. */
 	void (*extint)(struct device *);
 };

@@ -115,7 +115,7 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 		vcpu->held = 0;
 	x86_cpu_reset(cpu, init);
 	if (!init) {
-		cpu->tsc_offset = -clock_tsc(vcpu->vm); /* RESET clears the TSC */
+		cpu->tsc_offset = -vcpu->vm->reset_tsc; /* RESET clears the TSC, of all processors at once */
 		vcpu->init_pending = false;
 	}
 	if (vcpu->index)
@@ -239,8 +239,12 @@ static bool serve_machine(struct vcpu *vcpu)
 
 static void serve_processor(struct vcpu *vcpu)
 {
-	if (unlikely(vcpu->init_pending) && atomic_exchange(&vcpu->init_pending, false))
+	if (unlikely(vcpu->init_pending) && atomic_exchange(&vcpu->init_pending, false)) {
+		const struct irq *irq = &vcpu->vm->irq;
+		if (irq->controller && irq->controller->init)
+			irq->controller->init(irq->controller_device, vcpu);
 		vcpu_reset(vcpu, true);
+	}
 	if (unlikely(vcpu->sipi_vector >= 0))
 		take_sipi(vcpu, atomic_exchange(&vcpu->sipi_vector, -1));
 	if (unlikely(vcpu->nmi_pending) && atomic_exchange(&vcpu->nmi_pending, false))

@@ -47,6 +47,7 @@ struct vm {
 	void *engine_data;
 	struct vcpu **vcpu;          /* config.cpus of them */
 
+	uint64_t reset_tsc;          /* the clock's TSC when the machine was reset: that of all processors counts from there */
 	/* Plays the firmware after each reset (NULL: none): fills memory, and puts the boot processor in front of the first program. vm_reset
 	 * calls it last; the owner calls it himself before vm_start. 0, or -errno after log_error (then the VM is killed). */
 	int (*boot)(struct vm *, void *arg);

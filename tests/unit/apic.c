@@ -257,7 +257,9 @@ static void ipis(void)
 	state(1)->tpr = 0x55;
 	wr(APIC_ICR_HIGH, 1 << 24);
 	wr(APIC_ICR, 0x4500);
-	ok(vm->vcpu[1]->init_pending && state(1)->svr == 0xff && state(1)->tpr == 0 && lapic_enabled(state(1)),
+	ok(vm->vcpu[1]->init_pending && state(1)->svr != 0xff, "lapic: INIT waits for the processor");
+	vm->irq.controller->init(vm->irq.controller_device, vm->vcpu[1]);
+	ok(state(1)->svr == 0xff && state(1)->tpr == 0 && lapic_enabled(state(1)),
 	   "lapic: INIT resets the other's");
 	vm->vcpu[1]->init_pending = false;
 	wr(APIC_ICR, 0x8500);
