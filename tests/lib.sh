@@ -72,6 +72,12 @@ engines() {
         "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'
 }
 
+# counts ENGINE: whether it counts instructions, which --clock instructions needs.
+counts() {
+        "$DOPPEL" run --engine "$1" --clock instructions --kernel /dev/null >"$scratch/counts" 2>&1 || true
+        ! grep -q 'does not count' "$scratch/counts"
+}
+
 # boot_linux KERNEL APPEND COMMAND [ARGUMENT...]: runs COMMAND in a guest with our initramfs, where KERNEL is a guest of
 # tools/guest or a file, APPEND is added to the kernel's command line, and ARGUMENTs go to doppel run. Sets out to what the
 # command wrote, guest to its exit status (empty when the guest never got there), status to doppel's, and err.

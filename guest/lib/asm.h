@@ -14,6 +14,8 @@
 #define FREE_SEL 0x60 /* from here on: for tests */
 #define GDT_ENTRIES 32
 
+#define AP_STACK 0x4000   /* bytes of stack of each further processor */
+
 #define IST_DF 1
 #define IST_NMI 2
 #define IST_TEST 3

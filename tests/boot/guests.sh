@@ -39,12 +39,15 @@ run_guest() {
 for engine in $(engines); do
         for file in "$guests"/*.elf; do
                 name=$(basename "$file" .elf)
-                if [[ $name == boot* ]]; then
-                        run_guest "$engine" "$name" --initrd "$scratch/module" --append 'alpha beta=1'
-                elif [[ $name == stale ]]; then
-                        run_guest "$engine" "$name" --cpus 2 # a split lock stops the others only where there are some
-                else
-                        run_guest "$engine" "$name"
-                fi
+                case $name in
+                boot*) run_guest "$engine" "$name" --initrd "$scratch/module" --append 'alpha beta=1' ;;
+                stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
+                hostile) run_guest "$engine" "$name" --cpus 4 ;;
+                smp)
+                        run_guest "$engine" "$name" --cpus 4
+                        ! counts "$engine" || run_guest "$engine" "$name" --cpus 4 --clock instructions
+                        ;;
+                *) run_guest "$engine" "$name" ;;
+                esac
         done
 done
