@@ -97,7 +97,16 @@ static bool undefined_flags(const struct integer_case *c, const struct outcome *
 static bool wide_source(const struct integer_case *c, const struct outcome *host, const struct outcome *ours)
 {
 	return hosttwin_insn.size == 2 && host->end.vector == VECTOR_PF && ours->end.vector == HOST_COMPLETED;
+}/* Both operands of CMPS can fault, and here do: the manual does not say which one is told of. */
+static bool other_operand(const struct integer_case *c, const struct outcome *host, const struct outcome *ours)
+{
+	uint16_t from_destination = (uint16_t)(host->end.address - ours->state.gpr[RDI]); /* whatever the segment's base */
+	struct outcome told = *ours;
+
+	told.end = host->end;
+	return ours->end.vector != HOST_COMPLETED && host->end.vector == VECTOR_PF && from_destination < hosttwin_insn.size && same(host, &told, MODE_CODE64);
 }
+
 static struct excuse {
 	uint16_t op;
 	bool (*applies)(const struct integer_case *, const struct outcome *host, const struct outcome *ours);
@@ -113,6 +122,10 @@ static struct excuse {
 	{ X86_OP_POPA, both_faulted, "AMD processors load registers up to the fault (SDM 3A 6.5: none)", 0 },
 	{ X86_OP_POPAD, both_faulted, "AMD processors load registers up to the fault (SDM 3A 6.5: none)", 0 },
 	{ X86_OP_MOVSXD, wide_source, "AMD processors read 32 bits for 16 (SDM 2, MOVSXD r16, r/m16)", 0 },
+	{ X86_OP_CMPSB, other_operand, "some AMD processors tell of the destination's fault before the source's", 0 },
+	{ X86_OP_CMPSW, other_operand, "some AMD processors tell of the destination's fault before the source's", 0 },
+	{ X86_OP_CMPSD, other_operand, "some AMD processors tell of the destination's fault before the source's", 0 },
+	{ X86_OP_CMPSQ, other_operand, "some AMD processors tell of the destination's fault before the source's", 0 },
 	{ X86_OP_AAA, undefined_flags, "the host leaves the undefined flags in another way", 0 },
 	{ X86_OP_AAS, undefined_flags, "the host leaves the undefined flags in another way", 0 },
 	{ X86_OP_AAM, undefined_flags, "the host leaves the undefined flags in another way", 0 },
