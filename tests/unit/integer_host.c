@@ -97,14 +97,19 @@ static bool undefined_flags(const struct integer_case *c, const struct outcome *
 static bool wide_source(const struct integer_case *c, const struct outcome *host, const struct outcome *ours)
 {
 	return hosttwin_insn.size == 2 && host->end.vector == VECTOR_PF && ours->end.vector == HOST_COMPLETED;
-}/* Both operands of CMPS can fault, and here do: the manual does not say which one is told of. */
+}/* Both operands of CMPS can fault, and here do: the manual does not say which one is told of. A #GP of the destination is one beyond
+ * the limit of 16-bit code's segments. */
 static bool other_operand(const struct integer_case *c, const struct outcome *host, const struct outcome *ours)
 {
-	uint16_t from_destination = (uint16_t)(host->end.address - ours->state.gpr[RDI]); /* whatever the segment's base */
+	uint64_t destination = ours->state.gpr[RDI] & size_mask(hosttwin_insn.asize);
+	uint16_t from_destination = (uint16_t)(host->end.address - destination); /* whatever the segment's base */
+	bool beyond = destination + hosttwin_insn.size - 1 > 0xffff;
 	struct outcome told = *ours;
 
 	told.end = host->end;
-	return ours->end.vector != HOST_COMPLETED && host->end.vector == VECTOR_PF && from_destination < hosttwin_insn.size && same(host, &told, MODE_CODE64);
+	return ours->end.vector != HOST_COMPLETED &&
+	       (host->end.vector == VECTOR_PF ? from_destination < hosttwin_insn.size : host->end.vector == VECTOR_GP && beyond) &&
+	       same(host, &told, MODE_CODE64);
 }
 
 static struct excuse {
