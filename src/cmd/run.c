@@ -157,6 +157,7 @@ struct machine {
 	struct boot_image bios;
 	struct vm *vm;
 	struct signals signals;
+	struct x86_model model;
 };
 
 static int choose_engine(struct machine *m, const struct run_options *o)
@@ -203,25 +204,35 @@ static int choose_engine(struct machine *m, const struct run_options *o)
 	return EXIT_OK;
 }
 
+static void list_models(void)
+{
+	for (unsigned i = 0; i < x86_model_count; i++)
+		printf("%-10s %s\n", x86_models[i].name, x86_models[i].summary);
+	printf("\n+FEATURE adds one, -FEATURE takes one away, as in v2,-sse4.2,+aes:\n");
+	unsigned column = 0;
+	const char *text;
+	for (unsigned row = 0; (text = x86_feature_text(&row));) {
+		column += (unsigned)printf("%s%s", column ? " " : "  ", text);
+		if (column > 70) {
+			printf("\n");
+			column = 0;
+		}
+	}
+	printf("\n");
+}
+
 static int choose_model(struct machine *m, const struct run_options *o)
 {
-	const char *names[16];
-	unsigned count = 0;
-	m->config.model = x86_model_find(o->cpu);
-	if (m->config.model)
+	char why[256];
+
+	if (!strcmp(o->cpu, "help")) {
+		list_models();
 		return EXIT_OK;
-	bool list = !strcmp(o->cpu, "help");
-	for (unsigned i = 0; i < x86_model_count; i++) {
-		if (list)
-			printf("%-10s %s\n", x86_models[i].name, x86_models[i].summary);
-		else if (count < ARRAY_SIZE(names))
-			names[count++] = x86_models[i].name;
 	}
-	if (list)
+	m->config.model = &m->model;
+	if (!x86_model_parse(&m->model, o->cpu, why, sizeof(why)))
 		return EXIT_OK;
-	const char *nearest = option_nearest(o->cpu, names, count);
-	log_error("there is no processor model %s; %s%s%s", o->cpu, nearest ? "did you mean " : "--cpu help lists them",
-		  nearest ? nearest : "", nearest ? "?" : "");
+	log_error("%s", why);
 	return EXIT_USAGE;
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include "util/log.h"
 #include "vm/vcpu.h"
+#include "x86/features.h"
 
 #define CODE_BYTES 15 /* of the longest instruction */
 
@@ -54,6 +55,9 @@ static void code(struct x86_core *core)
 	x86_disassemble(text, sizeof(text), bytes, got, core->mode, rip);
 	log_info("  code %s", hex);
 	log_info("       %s", text);
+	unsigned lacks = x86_decode_lacks(bytes, got, core->mode, core->model);
+	if (lacks != FEATURE_NONE)
+		log_info("       which needs %s: this guest is for a later processor than --cpu %s", x86_feature_name(lacks), core->model->name);
 }
 
 void vcpu_dump(struct vcpu *vcpu)

@@ -24,6 +24,12 @@ extern const unsigned x86_model_count;
 
 /* cpuid.c -- NULL for a name that is none. "v2" is the default. */
 const struct x86_model *x86_model_find(const char *name);
+/* model.c -- A model with features added and taken away, "v2,-sse4.2,+aes", into *m. 0, or -1 with a message in why (256 bytes are enough).
+ * What is added brings what it needs; what is taken takes what needs it. */
+int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t size);
+/* What --cpu calls a feature (features.h). The next one that --cpu knows, *row counts on from 0; NULL behind the last. */
+const char *x86_feature_name(unsigned feature);
+const char *x86_feature_text(unsigned *row);
 /* CPUID with this leaf and subleaf, on this processor in its present state (OSXSAVE, APIC id, ...). */
 struct x86_cpuid_leaf x86_cpuid(struct x86_core *, uint32_t leaf, uint32_t subleaf);
 /* feature: (FEAT_word << 5) | bit, see features.h */

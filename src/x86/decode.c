@@ -23,18 +23,59 @@ static const uint16_t needs[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	NEEDS(CLFSH, CLFSH), NEEDS(CLWB, CLWB), NEEDS(CMOV, CMOV), NEEDS(CMPXCHG16B, CX16), NEEDS(F16C, F16C),
 	NEEDS(FAT_NOP, CMOV), NEEDS(FCMOV, CMOV), NEEDS(FXSAVE, FXSR), NEEDS(FXSAVE64, FXSR),
 	NEEDS(INVPCID, INVPCID), NEEDS(LAHF, LAHF64), NEEDS(LZCNT, LZCNT), NEEDS(MOVBE, MOVBE),
-	NEEDS(PCLMULQDQ, PCLMUL), NEEDS(PENTIUMMMX, MMX), NEEDS(POPCNT, POPCNT), NEEDS(RDPID, RDPID),
-	NEEDS(RDRAND, RDRAND), NEEDS(RDSEED, RDSEED), NEEDS(RDTSCP, RDTSCP), NEEDS(RDWRFSGS, FSGSBASE),
-	NEEDS(SHA, SHA), NEEDS(SMAP, SMAP), NEEDS(SSE, SSE), NEEDS(SSEMXCSR, SSE), NEEDS(SSE2, SSE2),
-	NEEDS(SSE2MMX, SSE2), NEEDS(SSE3, SSE3), NEEDS(SSE3X87, SSE3), NEEDS(SSE4, SSE41), NEEDS(SSE42, SSE42),
-	NEEDS(SSSE3, SSSE3), NEEDS(SSSE3MMX, SSSE3), NEEDS(XSAVE, XSAVE), NEEDS(XSAVEOPT, XSAVEOPT),
+	NEEDS(PCLMULQDQ, PCLMUL), NEEDS(PENTIUMMMX, MMX), NEEDS(POPCNT, POPCNT), NEEDS(PPRO, CMOV), NEEDS(PREFETCH_NOP, LM),
+	NEEDS(RDPID, RDPID), NEEDS(RDPMC, MMX), NEEDS(RDRAND, RDRAND), NEEDS(RDSEED, RDSEED), NEEDS(RDTSCP, RDTSCP),
+	NEEDS(RDWRFSGS, FSGSBASE), NEEDS(SHA, SHA), NEEDS(SMAP, SMAP), NEEDS(SSE, SSE), NEEDS(SSEMXCSR, SSE),
+	NEEDS(SSE_PREFETCH, CMOV), NEEDS(SSE2, SSE2), NEEDS(SSE2MMX, SSE2), NEEDS(SSE3, SSE3), NEEDS(SSE3X87, SSE3),
+	NEEDS(SSE4, SSE41), NEEDS(SSE42, SSE42), NEEDS(SSSE3, SSSE3), NEEDS(SSSE3MMX, SSSE3), NEEDS(XSAVE, XSAVE),
+	NEEDS(XSAVEOPT, XSAVEOPT),
 };
+#undef NEEDS
+
+/* The same for instructions that Zydis counts to a set with another feature, or with none. PPRO is also the hint NOPs, which the sixth
+ * family brought (with CMOV), among them what later became ENDBR. */
+static unsigned need_of(const ZydisDecodedInstruction *z, uint32_t mode)
+{
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_RDTSC: return FEATURE_TSC + 1;
+	case ZYDIS_MNEMONIC_RDMSR:
+	case ZYDIS_MNEMONIC_WRMSR: return FEATURE_MSR + 1;
+	case ZYDIS_MNEMONIC_CMPXCHG8B: return FEATURE_CX8 + 1;
+	case ZYDIS_MNEMONIC_SYSENTER:
+	case ZYDIS_MNEMONIC_SYSEXIT: return FEATURE_SEP + 1;
+	case ZYDIS_MNEMONIC_SYSCALL:
+	case ZYDIS_MNEMONIC_SYSRET: return FEATURE_SYSCALL + 1;
+	case ZYDIS_MNEMONIC_UD0:
+	case ZYDIS_MNEMONIC_UD1:
+	case ZYDIS_MNEMONIC_UD2: return 0;
+	case ZYDIS_MNEMONIC_LAHF:
+	case ZYDIS_MNEMONIC_SAHF: return (mode & MODE_CODE) == MODE_CODE64 ? FEATURE_LAHF64 + 1 : 0;
+	/* SSE brought these for MMX registers too */
+	case ZYDIS_MNEMONIC_PSHUFW:
+	case ZYDIS_MNEMONIC_PINSRW:
+	case ZYDIS_MNEMONIC_PEXTRW:
+	case ZYDIS_MNEMONIC_PAVGB:
+	case ZYDIS_MNEMONIC_PAVGW:
+	case ZYDIS_MNEMONIC_PMAXSW:
+	case ZYDIS_MNEMONIC_PMAXUB:
+	case ZYDIS_MNEMONIC_PMINSW:
+	case ZYDIS_MNEMONIC_PMINUB:
+	case ZYDIS_MNEMONIC_PMULHUW:
+	case ZYDIS_MNEMONIC_PSADBW:
+	case ZYDIS_MNEMONIC_PMOVMSKB:
+	case ZYDIS_MNEMONIC_MASKMOVQ:
+	case ZYDIS_MNEMONIC_MOVNTQ:
+		if (z->meta.isa_set == ZYDIS_ISA_SET_PENTIUMMMX)
+			return FEATURE_SSE + 1;
+		break;
+	default: break;
+	}
+	return needs[z->meta.isa_set];
+}
 
 static bool offered(const ZydisDecodedInstruction *z, uint32_t mode, const struct x86_model *model)
 {
-	unsigned need = needs[z->meta.isa_set];
-	if (z->meta.isa_set == ZYDIS_ISA_SET_LAHF && (mode & MODE_CODE) != MODE_CODE64)
-		need = 0;
+	unsigned need = need_of(z, mode);
 	if (z->encoding > ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return false; /* XOP, EVEX, MVEX */
 	return !need || !model || (model->features[(need - 1) >> 5] >> ((need - 1) & 31) & 1);
@@ -415,6 +456,17 @@ unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, ui
 	x86_exec_fn *no = forbidden(&z, mode);
 	i->exec = no ? no : function_of(i);
 	return i->length;
+}
+
+unsigned x86_decode_lacks(const uint8_t *bytes, unsigned available, uint32_t mode, const struct x86_model *model)
+{
+	ZydisDecoder decoder = decoder_for(mode, model);
+	ZydisDecodedInstruction z;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, MIN(available, 15), &z)) || !variant_of(&z) ||
+	    z.encoding > ZYDIS_INSTRUCTION_ENCODING_VEX || offered(&z, mode, model))
+		return FEATURE_NONE;
+	return need_of(&z, mode) - 1;
 }
 
 void x86_disassemble(char *text, size_t size, const uint8_t *bytes, unsigned available, uint32_t mode, uint64_t rip)

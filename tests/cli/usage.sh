@@ -48,6 +48,9 @@ says "a word too many" 2 "not understood" run --kernel "$k" "$k"
 says "an unknown engine" 2 "did you mean interp" run --kernel "$k" --engine intrep
 says "an engine that is far from any" 2 "there is no engine" run --kernel "$k" --engine warp-drive
 says "an unknown processor" 2 "no processor model" run --kernel "$k" --cpu pentium-from-mars
+says "an unknown feature" 2 "did you mean .aes?" run --kernel "$k" --cpu v2,+aess
+says "a feature that the model cannot announce" 2 "no leaf for lm" run --kernel "$k" --cpu pentium,+lm
+says "the features that there are" 0 "sse4.2" run --cpu help
 says "the processors that there are" 0 "^v2 " run --cpu help
 says "memory that is no size" 2 "512M or 2G" run --kernel "$k" --memory lots
 says "no memory" 2 "between 1M" run --kernel "$k" --memory 0
