@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* What the boot protocol hands over: PVH start information, or Multiboot information when linked with its header.
- * The loader is asked for the command line "alpha beta=1" and an initrd that begins with "doppel module". */
+ * The loader is asked for the command line "alpha beta=1" and two modules that begin with "doppel module", the second with the words
+ * "second=2". */
 #include "lib/guest.h"
 
 extern uint64_t boot_magic, boot_info;
 extern uint8_t image_start[], image_end[];
 
-static const char append[] = "alpha beta=1", content[] = "doppel module";
+static const char append[] = "alpha beta=1", content[] = "doppel module", words[] = "second=2";
 
 static volatile uint8_t zeros[65536];
 
@@ -67,10 +68,14 @@ static void check_pvh(void)
 	check(info->version >= 1, "PVH version");
 	check(info->cmdline && ends_with((char *)info->cmdline, append), "PVH command line");
 	check(!info->rsdp || !memcmp((void *)info->rsdp, "RSD PTR ", 8), "PVH RSDP");
-	check_equal(info->modules, 1, "PVH modules");
-	if (!info->modules)
+	check_equal(info->modules, 2, "PVH modules");
+	if (info->modules < 2)
 		return;
 	check(module[1] >= sizeof(content) - 1 && !memcmp((void *)module[0], content, sizeof(content) - 1), "PVH module's content");
+	check(!module[2], "PVH module without words");
+	check(!memcmp((void *)module[4], content, sizeof(content) - 1) && module[6] && ends_with((char *)module[6], words),
+	      "PVH second module with its words");
+	check(module[4] >= module[0] + module[1], "PVH modules lie behind each other");
 	for (unsigned i = 0; i < info->map_entries && count < ARRAY_SIZE(ram); i++)
 		if (map[i].type == 1)
 			ram[count++] = (struct range){ map[i].start, map[i].size };
@@ -86,13 +91,17 @@ static void check_multiboot(void)
 	check_equal(info[FLAGS] & 0x4d, 0x4d, "Multiboot information has memory, command line, modules, map");
 	check(info[LOWER] >= 512 && info[LOWER] <= 640, "Multiboot mem_lower");
 	check(ends_with((char *)(uint64_t)info[CMDLINE], append), "Multiboot command line");
-	check_equal(info[MODULES], 1, "Multiboot modules");
-	if (!info[MODULES])
+	check_equal(info[MODULES], 2, "Multiboot modules");
+	if (info[MODULES] < 2)
 		return;
 	const uint32_t *module = (uint32_t *)(uint64_t)info[MODULE_LIST];
 	check(module[1] - module[0] >= sizeof(content) - 1 && !memcmp((void *)(uint64_t)module[0], content, sizeof(content) - 1),
 	      "Multiboot module's content");
 	check(!(module[0] & (PAGE - 1)), "Multiboot module on a page");
+	check(!ends_with((char *)(uint64_t)module[2], words), "Multiboot module without words");
+	check(!memcmp((void *)(uint64_t)module[4], content, sizeof(content) - 1) && ends_with((char *)(uint64_t)module[6], words),
+	      "Multiboot second module with its words");
+	check(!(module[4] & (PAGE - 1)) && module[4] >= module[1], "Multiboot second module on a page behind the first");
 	for (uint32_t at = 0; at < info[MAP_SIZE] && count < ARRAY_SIZE(ram);) {
 		const struct {
 			uint32_t size;

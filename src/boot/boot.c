@@ -69,6 +69,35 @@ void boot_image_free(struct boot_image *image)
 	image->size = 0;
 }
 
+int boot_module_read(struct boot_module *module, const char *spec)
+{
+	*module = (struct boot_module){ 0 };
+	const char *space = access(spec, F_OK) ? strchr(spec, ' ') : NULL;
+	char *path = space ? strndup(spec, (size_t)(space - spec)) : strdup(spec);
+	module->text = space ? strdup(space + 1) : NULL;
+	int error = path && (!space || module->text) ? boot_image_read(&module->file, path) : -ENOMEM;
+	if (error) {
+		module->file.path = NULL;
+		free(path);
+		boot_module_free(module);
+	}
+	return error;
+}
+
+void boot_module_free(struct boot_module *module)
+{
+	boot_image_free(&module->file);
+	free((char *)module->file.path);
+	free(module->text);
+	*module = (struct boot_module){ 0 };
+}
+
+const char *boot_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
 /* What a file may be, by the bytes at one place. The first row that fits is taken. */
 static const struct magic {
 	size_t offset;

@@ -10,8 +10,16 @@ struct boot_image {
 	size_t size;
 };
 
+#define BOOT_MODULES 8
+struct boot_module { /* what a kernel finds in memory beside itself; Linux calls it initrd */
+	struct boot_image file;
+	char *text;                       /* its words, as "root=/dev/ram0"; NULL: none */
+};
+
 struct boot_request {
-	struct boot_image kernel, initrd; /* initrd.data NULL: none */
+	struct boot_image kernel;
+	struct boot_module module[BOOT_MODULES];
+	unsigned modules;
 	const char *append;               /* command line, never NULL */
 	gpa_t rsdp;                       /* of the ACPI tables that the board wrote; 0: none */
 };
@@ -36,3 +44,8 @@ int bios_read(struct boot_image *, const char *name);
 /* boot.c -- */
 int boot_image_read(struct boot_image *, const char *path);
 void boot_image_free(struct boot_image *);
+/* "FILE" or "FILE WORDS": the first space ends the name, unless there is a file of the whole name. */
+int boot_module_read(struct boot_module *, const char *spec);
+void boot_module_free(struct boot_module *);
+/* The name of a file without its folder. */
+const char *boot_base_name(const char *path);

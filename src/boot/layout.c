@@ -2,6 +2,7 @@
 /* Where the pieces of a guest's first program go. The sizes come out of a hostile file: nothing is added before it is compared. */
 #include "boot/layout.h"
 #include <errno.h>
+#include "util/log.h"
 #include "x86/regs.h"
 
 void layout_init(struct layout *l, uint64_t ram)
@@ -68,6 +69,19 @@ gpa_t layout_end(const struct layout *l)
 		if (l->piece[i].at < RAM_HOLE_END)
 			end = MAX(end, l->piece[i].at + l->piece[i].size);
 	return end;
+}
+
+int layout_modules(struct layout *l, const struct boot_request *request, gpa_t at[BOOT_MODULES])
+{
+	for (unsigned i = 0; i < request->modules; i++) {
+		const struct boot_image *file = &request->module[i].file;
+		at[i] = layout_room(l, MAX(layout_end(l), PC_BIOS_END), MAX(file->size, 1ULL), X86_PAGE_SIZE);
+		if (!at[i] || layout_add(l, at[i], file->size, file->data, file->size)) {
+			log_error("%s: a module of %zu bytes does not fit behind the kernel; use more --memory", file->path, file->size);
+			return -ENOMEM;
+		}
+	}
+	return 0;
 }
 
 const char *layout_error(int error)

@@ -22,6 +22,7 @@ enum {
 	CMDLINE_ROOM = 0x60000,
 	STACK_AT = 0x6000,     /* grows down from here: the protocol promises none, but an early fault may push */
 };
+#define INITRD_ALIGN 4
 enum { BOOT_CS = 0x10, BOOT_DS = 0x18 }; /* the selectors that the protocol names */
 
 struct plan {
@@ -30,6 +31,7 @@ struct plan {
 	size_t code_at, code_size; /* protected-mode code in the file */
 	uint64_t load, load_end;   /* where it goes; end of what it needs before it knows the memory map */
 	uint64_t initrd;           /* 0: none */
+	uint64_t initrd_size;      /* of all of them, one behind the other */
 	bool long_mode;            /* by the 64-bit entry */
 };
 
@@ -141,13 +143,42 @@ static int plan_kernel(struct plan *p, uint64_t low_end)
 	return 0;
 }
 
+/* Several make one, as boot loaders do it: the kernel finds an archive behind the other at multiples of four. */
+static int measure_initrds(struct plan *p)
+{
+	for (unsigned i = 0; i < p->request->modules; i++) {
+		const struct boot_module *m = &p->request->module[i];
+		if (m->text) {
+			log_error("%s: words behind the name of an initrd (\"%s\") are for Multiboot and PVH kernels; Linux has only --append",
+				  m->file.path, m->text);
+			return -EINVAL;
+		}
+		p->initrd_size = align_up(p->initrd_size, INITRD_ALIGN) + m->file.size;
+	}
+	return 0;
+}
+
+static int write_initrds(struct vm *vm, const struct plan *p)
+{
+	uint64_t at = p->initrd;
+	int error = 0;
+	for (unsigned i = 0; i < p->request->modules && !error; i++) {
+		const struct boot_image *file = &p->request->module[i].file;
+		at = align_up(at, INITRD_ALIGN);
+		error = guest_write(vm, at, file->data, file->size);
+		at += file->size;
+	}
+	return error;
+}
+
 /* As high as the kernel and the RAM allow, so that it is not in the way of what the kernel unpacks. */
 static int plan_initrd(struct plan *p, uint64_t ram)
 {
-	const struct boot_image *initrd = &p->request->initrd;
-	if (!initrd->data || !initrd->size)
-		return 0;
-	uint64_t low_end = e820_low_end(ram), high_end = e820_high_end(ram), size = initrd->size;
+	int error = measure_initrds(p);
+	if (error || !p->initrd_size)
+		return error;
+	const struct boot_image *initrd = &p->request->module[0].file;
+	uint64_t low_end = e820_low_end(ram), high_end = e820_high_end(ram), size = p->initrd_size;
 	uint64_t allowed = MIN(low_end, (uint64_t)p->header.initrd_addr_max + 1);
 	if (size <= allowed && align_down(allowed - size, X86_PAGE_SIZE) >= p->load_end) {
 		p->initrd = align_down(allowed - size, X86_PAGE_SIZE);
@@ -186,7 +217,7 @@ static int write_zero_page(struct vm *vm, const struct plan *p)
 	page->header.vid_mode = 0xffff;    /* "normal" */
 	page->header.ramdisk_image = page->header.ramdisk_size = 0;
 	if (p->initrd) {
-		uint64_t size = p->request->initrd.size;
+		uint64_t size = p->initrd_size;
 		page->header.ramdisk_image = (uint32_t)p->initrd;
 		page->header.ramdisk_size = (uint32_t)size;
 		page->ext_ramdisk_image = (uint32_t)(p->initrd >> 32);
@@ -287,7 +318,7 @@ static int load(struct vm *vm, const struct boot_request *request)
 	const char *append = request->append;
 	error = guest_write(vm, p.load, request->kernel.data + p.code_at, p.code_size);
 	if (!error && p.initrd)
-		error = guest_write(vm, p.initrd, request->initrd.data, request->initrd.size);
+		error = write_initrds(vm, &p);
 	if (!error)
 		error = guest_write(vm, CMDLINE_AT, append, strlen(append) + 1);
 	if (!error)
@@ -303,7 +334,7 @@ static int load(struct vm *vm, const struct boot_request *request)
 	trace(boot, "kernel %llx-%llx (needs up to %llx), %s entry", (unsigned long long)p.load,
 	      (unsigned long long)(p.load + p.code_size), (unsigned long long)p.load_end, p.long_mode ? "64-bit" : "32-bit");
 	if (p.initrd)
-		trace(boot, "initrd %llx-%llx", (unsigned long long)p.initrd, (unsigned long long)(p.initrd + request->initrd.size));
+		trace(boot, "initrd %llx-%llx", (unsigned long long)p.initrd, (unsigned long long)(p.initrd + p.initrd_size));
 	return 0;
 }
 

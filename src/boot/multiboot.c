@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Loads a Multiboot 1 kernel: ELF, or anything that its header places in memory ("a.out kludge"). The initrd becomes a module.
+/* Loads a Multiboot 1 kernel: ELF, or anything that its header places in memory ("a.out kludge"). Each --initrd becomes a module.
  * Follows the Multiboot specification 0.6.96. No video mode is set: a kernel that asks for one finds no framebuffer information. */
 #include <errno.h>
 #include <stdlib.h>
@@ -43,11 +43,11 @@ struct map_entry { /* types are those of E820 */
 
 struct block { /* all that the kernel is told, in one piece */
 	struct info info;
-	struct module module;
+	struct module module[BOOT_MODULES];
 	struct map_entry map[E820_MAX];
 	struct flat32_tables tables;
 	char loader_name[8];
-	char strings[]; /* command line, NUL, module's string, NUL */
+	char strings[]; /* command line, NUL, the modules' strings with a NUL each */
 } __attribute__((packed));
 
 /* Finds the header and its offset; what it does not have reads as zero. */
@@ -133,17 +133,23 @@ static int layout_kernel(const struct boot_image *image, struct layout *l, uint6
 	return error;
 }
 
-static const char *base_name(const char *path)
+/* By custom the first word of a string is the file's name: kernels skip it. Returns the size with its NUL; to NULL, only counts. */
+static size_t put_string(char *to, size_t room, const char *path, const char *words)
 {
-	const char *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
+	return (size_t)snprintf(to, room, "%s%s%s", boot_base_name(path), *words ? " " : "", words) + 1;
 }
 
-static void fill(struct block *b, gpa_t at, const struct layout *l, const struct boot_request *request, uint64_t ram, gpa_t initrd)
+static size_t strings_size(const struct boot_request *request)
 {
-	/* By custom the first word is the kernel's name: kernels skip it. */
-	const char *kernel = base_name(request->kernel.path);
-	int length = sprintf(b->strings, "%s%s%s", kernel, *request->append ? " " : "", request->append);
+	size_t size = put_string(NULL, 0, request->kernel.path, request->append);
+	for (unsigned i = 0; i < request->modules; i++)
+		size += put_string(NULL, 0, request->module[i].file.path, request->module[i].text ?: "");
+	return size;
+}
+
+static void fill(struct block *b, gpa_t at, const struct layout *l, const struct boot_request *request, uint64_t ram, const gpa_t *modules)
+{
+	size_t room = strings_size(request), used = put_string(b->strings, room, request->kernel.path, request->append);
 	b->info = (struct info){
 		.flags = INFO_MEMORY | INFO_CMDLINE | INFO_MODULES | INFO_MAP | INFO_LOADER_NAME,
 		.mem_lower = PC_EBDA / KiB,
@@ -153,12 +159,13 @@ static void fill(struct block *b, gpa_t at, const struct layout *l, const struct
 		.mmap_length = (uint32_t)(l->map.count * sizeof(struct map_entry)),
 		.boot_loader_name = (uint32_t)(at + offsetof(struct block, loader_name)),
 	};
-	if (initrd) {
-		strcpy(b->strings + length + 1, base_name(request->initrd.path));
-		b->info.mods_count = 1;
-		b->info.mods_addr = (uint32_t)(at + offsetof(struct block, module));
-		b->module = (struct module){ .start = (uint32_t)initrd, .end = (uint32_t)(initrd + request->initrd.size),
-					     .string = b->info.cmdline + (uint32_t)length + 1 };
+	b->info.mods_count = request->modules;
+	b->info.mods_addr = request->modules ? (uint32_t)(at + offsetof(struct block, module)) : 0;
+	for (unsigned i = 0; i < request->modules; i++) {
+		const struct boot_module *m = &request->module[i];
+		b->module[i] = (struct module){ .start = (uint32_t)modules[i], .end = (uint32_t)(modules[i] + m->file.size),
+						.string = b->info.cmdline + (uint32_t)used };
+		used += put_string(b->strings + used, room - used, m->file.path, m->text ?: "");
 	}
 	for (unsigned i = 0; i < l->map.count; i++)
 		b->map[i] = (struct map_entry){ sizeof(struct map_entry) - sizeof(uint32_t), l->map.entry[i].start, l->map.entry[i].size,
@@ -176,25 +183,18 @@ static int load(struct vm *vm, const struct boot_request *request)
 	int error = layout_kernel(&request->kernel, &l, &entry);
 	if (error)
 		return error;
-	gpa_t initrd = 0;
-	size_t block_size = sizeof(struct block) + strlen(path) + strlen(request->append) + 3;
-	if (request->initrd.data) {
-		uint64_t size = request->initrd.size;
-		initrd = layout_room(&l, MAX(layout_end(&l), PC_BIOS_END), MAX(size, 1ULL), X86_PAGE_SIZE);
-		if (!initrd || layout_add(&l, initrd, size, request->initrd.data, size)) {
-			log_error("%s: a module of %llu bytes does not fit behind the kernel; use more --memory", request->initrd.path,
-				  (unsigned long long)size);
-			return -ENOMEM;
-		}
-		block_size += strlen(request->initrd.path);
-	}
+	gpa_t modules[BOOT_MODULES];
+	error = layout_modules(&l, request, modules);
+	if (error)
+		return error;
+	size_t block_size = sizeof(struct block) + strings_size(request);
 	gpa_t at = layout_room(&l, 0, block_size, X86_PAGE_SIZE);
 	struct block *block = at ? calloc(1, block_size) : NULL;
 	if (!block) {
 		log_error("%s: no memory left for the Multiboot information", path);
 		return -ENOMEM;
 	}
-	fill(block, at, &l, request, ram, initrd);
+	fill(block, at, &l, request, ram, modules);
 	error = layout_write(vm, &l);
 	if (!error)
 		error = guest_write(vm, at, block, block_size);

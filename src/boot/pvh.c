@@ -31,10 +31,10 @@ struct map_entry { /* types are those of E820 */
 
 struct block { /* all that the kernel is told, in one piece */
 	struct start_info info;
-	struct module module;
+	struct module module[BOOT_MODULES];
 	struct map_entry map[E820_MAX];
 	struct flat32_tables tables;
-	char cmdline[];
+	char strings[]; /* command line, NUL, the modules' strings with a NUL each */
 } __attribute__((packed));
 
 static bool find_entry(const struct boot_image *image, struct elf *elf, uint64_t *entry)
@@ -55,19 +55,24 @@ static bool probe(const struct boot_image *image)
 	return find_entry(image, &elf, &entry);
 }
 
-static void fill(struct block *b, gpa_t at, const struct layout *l, const struct boot_request *request, gpa_t initrd)
+static void fill(struct block *b, gpa_t at, const struct layout *l, const struct boot_request *request, const gpa_t *modules)
 {
-	b->info = (struct start_info){ .magic = START_MAGIC, .version = START_VERSION, .cmdline = at + offsetof(struct block, cmdline),
+	b->info = (struct start_info){ .magic = START_MAGIC, .version = START_VERSION, .cmdline = at + offsetof(struct block, strings),
 				       .rsdp = request->rsdp, .map = at + offsetof(struct block, map), .map_entries = l->map.count };
-	if (initrd) {
-		b->info.modules = 1;
-		b->info.module_list = at + offsetof(struct block, module);
-		b->module = (struct module){ .at = initrd, .size = request->initrd.size };
+	char *string = stpcpy(b->strings, request->append) + 1;
+	b->info.modules = request->modules;
+	b->info.module_list = request->modules ? at + offsetof(struct block, module) : 0;
+	for (unsigned i = 0; i < request->modules; i++) {
+		const struct boot_module *m = &request->module[i];
+		b->module[i] = (struct module){ .at = modules[i], .size = m->file.size };
+		if (!m->text)
+			continue;
+		b->module[i].cmdline = at + (uint64_t)(string - (char *)b);
+		string = stpcpy(string, m->text) + 1;
 	}
 	for (unsigned i = 0; i < l->map.count; i++)
 		b->map[i] = (struct map_entry){ l->map.entry[i].start, l->map.entry[i].size, l->map.entry[i].type, 0 };
 	flat32_tables(&b->tables, at + offsetof(struct block, tables));
-	strcpy(b->cmdline, request->append);
 }
 
 static int load(struct vm *vm, const struct boot_request *request)
@@ -88,24 +93,20 @@ static int load(struct vm *vm, const struct boot_request *request)
 		log_error("%s: the PVH entry %llx lies above 4 GiB", path, (unsigned long long)entry);
 		return -ENOEXEC;
 	}
-	gpa_t initrd = 0;
-	if (request->initrd.data) {
-		uint64_t size = request->initrd.size;
-		initrd = layout_room(&l, MAX(layout_end(&l), PC_BIOS_END), MAX(size, 1ULL), X86_PAGE_SIZE);
-		if (!initrd || layout_add(&l, initrd, size, request->initrd.data, size)) {
-			log_error("%s: an initrd of %llu bytes does not fit behind the kernel; use more --memory", request->initrd.path,
-				  (unsigned long long)size);
-			return -ENOMEM;
-		}
-	}
+	gpa_t modules[BOOT_MODULES];
+	error = layout_modules(&l, request, modules);
+	if (error)
+		return error;
 	size_t block_size = sizeof(struct block) + strlen(request->append) + 1;
+	for (unsigned i = 0; i < request->modules; i++)
+		block_size += request->module[i].text ? strlen(request->module[i].text) + 1 : 0;
 	gpa_t at = layout_room(&l, 0, block_size, X86_PAGE_SIZE);
 	struct block *block = at ? calloc(1, block_size) : NULL;
 	if (!block) {
 		log_error("%s: no memory left for the start information", path);
 		return -ENOMEM;
 	}
-	fill(block, at, &l, request, initrd);
+	fill(block, at, &l, request, modules);
 	error = layout_write(vm, &l);
 	if (!error)
 		error = guest_write(vm, at, block, block_size);

@@ -26,9 +26,9 @@
 #define DEFAULT_MODEL "v2"
 
 struct run_options {
-	const char *engine, *cpu, *kernel, *initrd, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace;
+	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace;
 	uint64_t memory, cpus, debug_exit;
-	struct option_list serial, floppy, disk, cdrom;
+	struct option_list initrd, serial, floppy, disk, cdrom;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
 	bool stats, hash, no_reboot, verbose;
 };
@@ -41,7 +41,8 @@ static const struct option_row options[] = {
 	{ "cpus", "N", "number of processors (default: 1)", OPTION_NUMBER, AT(cpus), 1, CPUS_MOST },
 	{ "cpu", "MODEL", "processor model (default: " DEFAULT_MODEL "); \"help\" lists them", OPTION_STRING, AT(cpu), 0, 0 },
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, or an ELF file with a\nMultiboot header or a PVH entry", OPTION_STRING, AT(kernel), 0, 0 },
-	{ "initrd", "FILE", "the initial RAM disk, or the module, for the kernel", OPTION_STRING, AT(initrd), 0, 0 },
+	{ "initrd", "FILE", "the initial RAM disk, or a module, for the kernel: \"FILE\", for\nMultiboot and PVH \"FILE WORDS\" too. Up to eight",
+	  OPTION_LIST, AT(initrd), 0, BOOT_MODULES },
 	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
 	{ "disk", "FILE", "a hard disk: a raw image, or a block device; \",readonly\" behind\nit forbids writing. Up to four with CDs",
 	  OPTION_LIST, AT(disk), 0, BOARD_DRIVES },
@@ -243,7 +244,7 @@ static int check(const struct run_options *o)
 			  "or what to boot from with --disk, --cdrom or --floppy");
 		return EXIT_USAGE;
 	}
-	if (o->bios && (o->kernel || o->initrd || o->append)) {
+	if (o->bios && (o->kernel || o->initrd.count || o->append)) {
 		log_error("--bios starts firmware, which boots what it finds: "
 			  "--kernel, --initrd and --append are for starting without");
 		return EXIT_USAGE;
@@ -345,8 +346,10 @@ static int read_images(struct machine *m, const struct run_options *o)
 		return EXIT_OK;
 	}
 	int error = boot_image_read(&m->request.kernel, o->kernel);
-	if (!error && o->initrd)
-		error = boot_image_read(&m->request.initrd, o->initrd);
+	for (unsigned i = 0; i < o->initrd.count && !error; i++) {
+		error = boot_module_read(&m->request.module[i], o->initrd.item[i]);
+		m->request.modules += !error;
+	}
 	return error ? EXIT_HOST : EXIT_OK;
 }
 
@@ -393,7 +396,8 @@ static void tear_down(struct machine *m)
 	close_list(m->board.floppy, BOARD_FLOPPIES);
 	terminal_restore();
 	boot_image_free(&m->request.kernel);
-	boot_image_free(&m->request.initrd);
+	for (unsigned i = 0; i < m->request.modules; i++)
+		boot_module_free(&m->request.module[i]);
 	boot_image_free(&m->bios);
 }
 

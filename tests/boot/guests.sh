@@ -40,7 +40,7 @@ for engine in $(engines); do
         for file in "$guests"/*.elf; do
                 name=$(basename "$file" .elf)
                 case $name in
-                boot*) run_guest "$engine" "$name" --initrd "$scratch/module" --append 'alpha beta=1' ;;
+                boot*) run_guest "$engine" "$name" --initrd "$scratch/module" --initrd "$scratch/module second=2" --append 'alpha beta=1' ;;
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;
                 smp)

@@ -103,7 +103,8 @@ static void good_64(void)
 	struct vm *vm = machine(64 * MiB, 1);
 	make_image(image);
 	struct boot_request request = request_for(image, sizeof(image));
-	request.initrd = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.module[0].file = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.modules = 1;
 	ok(!boot_load(vm, &request), "a 64-bit kernel loads");
 
 	struct vcpu *vcpu = vm->vcpu[0];
@@ -168,7 +169,8 @@ static void high_initrd(void)
 	h->xloadflags = XLF_KERNEL_64 | XLF_ABOVE_4G;
 	h->initrd_addr_max = 17 * MiB; /* in the way of the kernel: there is no place below */
 	struct boot_request request = request_for(image, sizeof(image));
-	request.initrd = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.module[0].file = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.modules = 1;
 	ok(!boot_load(vm, &request), "an initrd that fits only above 4 GiB");
 	struct linux_zero_page page;
 	char text[5];
@@ -267,6 +269,29 @@ static void bad_images(void)
 	vm_destroy(vm);
 }
 
+static void two_initrds(void)
+{
+	static uint8_t image[IMAGE_SIZE];
+	static const uint8_t first[] = { 'f', 'i', 'r', 's', 't' }, second[] = { 's', 'e', 'c', 'o', 'n', 'd' };
+	struct vm *vm = machine(64 * MiB, 1);
+	make_image(image);
+	struct boot_request request = request_for(image, sizeof(image));
+	request.modules = 2;
+	request.module[0].file = (struct boot_image){ "one", first, sizeof(first) };
+	request.module[1].file = (struct boot_image){ "two", second, sizeof(second) };
+	ok(!boot_load(vm, &request), "two initrds");
+	struct linux_zero_page page;
+	char both[14];
+	guest_read(vm, vm->vcpu[0]->core.cpu.gpr[RSI], &page, sizeof(page));
+	ok(page.header.ramdisk_size == 14, "become one, the second at a multiple of four");
+	ok(!guest_read(vm, page.header.ramdisk_image, both, 14) && !memcmp(both, "first\0\0\0second", 14), "one behind the other");
+	request.module[1].text = "root=/dev/sda1";
+	char text[512];
+	int error = load_quietly(vm, &request, text, sizeof(text));
+	ok(error < 0 && strstr(text, "--append"), "words behind an initrd are refused");
+	vm_destroy(vm);
+}
+
 static void big_initrd(void)
 {
 	static uint8_t image[IMAGE_SIZE];
@@ -276,7 +301,8 @@ static void big_initrd(void)
 	make_image(image);
 	uint8_t *initrd = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct boot_request request = request_for(image, sizeof(image));
-	request.initrd = (struct boot_image){ "initrd.img", initrd, size };
+	request.module[0].file = (struct boot_image){ "initrd.img", initrd, size };
+	request.modules = 1;
 	int error = load_quietly(vm, &request, text, sizeof(text));
 	ok(error < 0 && strstr(text, "initrd of 900M does not fit in 512M of RAM: use --memory 1"), "an initrd larger than RAM");
 	munmap(initrd, size);
@@ -440,6 +466,7 @@ int main(void)
 	good_32();
 	high_initrd();
 	bad_images();
+	two_initrds();
 	big_initrd();
 	other_files();
 	tables(1);
