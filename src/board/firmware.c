@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a PC's firmware leaves behind for an operating system that is loaded without one: the BIOS data area, ACPI
- * and MP tables, and the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the
+ * and MP tables, interrupt vectors, and the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the
  * Intel SDM 3A 11.11 (MTRRs). */
 #include "board/firmware.h"
 #include <errno.h>
@@ -85,12 +85,51 @@ static void write_bios_data(struct firmware_area *area, const struct firmware_fa
 	firmware_write(area, PC_EBDA, &ebda_kib, sizeof(ebda_kib));
 }
 
+/* Programs that go back to real mode (Xen does, to ask for the memory map) call the BIOS. There is none: a service reports that it is
+ * not supported, as a BIOS does of functions that it does not know, and an interrupt request is acknowledged. */
+static const uint8_t service_code[] = {
+	0x55,                   /* push bp */
+	0x89, 0xe5,             /* mov bp, sp */
+	0x80, 0x4e, 0x06, 0x01, /* or byte [bp + 6], 1: CF of the flags that IRET loads */
+	0x5d,                   /* pop bp */
+	0xb4, 0x86,             /* mov ah, 86h */
+	0xcf,                   /* iret */
+};
+static const uint8_t irq_code[] = {
+	0x50,                   /* push ax */
+	0xb0, 0x20,             /* mov al, 20h: end of interrupt */
+	0xe6, 0xa0,             /* out 0a0h, al */
+	0xe6, 0x20,             /* out 20h, al */
+	0x58,                   /* pop ax */
+	0xcf,                   /* iret */
+};
+#define IRQ_MASTER 0x08 /* first vectors of the 8259s, as a BIOS sets them */
+#define IRQ_SLAVE 0x70
+#define IRQS 8
+
+static uint32_t far_pointer(gpa_t at)
+{
+	return (uint32_t)(TABLES_START >> 4 << 16 | (at - TABLES_START));
+}
+
+static void write_interrupt_vectors(struct firmware_area *area)
+{
+	uint32_t vector[256];
+	gpa_t service = firmware_take(area, sizeof(service_code), 16), irq = firmware_take(area, sizeof(irq_code), 16);
+	firmware_write(area, service, service_code, sizeof(service_code));
+	firmware_write(area, irq, irq_code, sizeof(irq_code));
+	for (unsigned i = 0; i < ARRAY_SIZE(vector); i++)
+		vector[i] = far_pointer(i - IRQ_MASTER < IRQS || i - IRQ_SLAVE < IRQS ? irq : service);
+	firmware_write(area, 0, vector, sizeof(vector));
+}
+
 int firmware_install(struct vm *vm, const struct firmware_facts *facts, gpa_t *rsdp)
 {
 	struct firmware_area area = { .vm = vm, .at = TABLES_START, .end = PC_BIOS_END };
 	write_bios_data(&area, facts);
 	*rsdp = acpi_write(&area, facts);
 	mptable_write(&area, facts);
+	write_interrupt_vectors(&area);
 	int error = area.error ? area.error : set_memory_types(vm);
 	if (error)
 		log_error("no room for the firmware's tables: %s; with fewer processors (--cpus) they are smaller",
