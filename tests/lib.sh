@@ -101,3 +101,65 @@ booted() {
         equal "$1: doppel's exit status" "$status" 0
         if ((status)) || [[ $guest != 0 ]]; then tail -n 30 <<<"$out" && printf '%s\n' "$err"; fi
 }
+
+# start ARGUMENT...: a machine with its serial line at the descriptor $keys; what it prints goes to $scratch/console.
+start() {
+        rm -f "$scratch/keys" "$scratch/console"
+        mkfifo "$scratch/keys"
+        "$DOPPEL" run "$@" --serial stdio <"$scratch/keys" >"$scratch/console" 2>"$scratch/err" &
+        child=$!
+        exec {keys}>"$scratch/keys"
+}
+
+# stop: ends the machine.
+stop() {
+        exec {keys}>&-
+        kill "$child" 2>/dev/null || true
+        wait "$child" || true
+        child=''
+}
+
+# count TEXT FILE: how many times TEXT stands there.
+count() {
+        { grep -aoF -- "$1" "$2" 2>/dev/null || true; } | wc -l
+}
+
+# await SECONDS TEXT [TIMES]: until TEXT was printed so often.
+await() {
+        local tries=$(($1 * 10))
+        while (($(count "$2" "$scratch/console") < ${3:-1})); do
+                ((tries-- > 0)) && kill -0 "$child" 2>/dev/null || return 1
+                sleep 0.1
+        done
+}
+
+# awaits NAME SECONDS TEXT [TIMES]: one result.
+awaits() {
+        local name=$1
+        shift
+        if await "$@"; then
+                ok "$name"
+        else
+                not_ok "$name" "no '$2' on the console"
+                shown
+        fi
+}
+
+# shown: the end of what the machine and doppel said, for who looks for the reason.
+shown() { tail -n 20 "$scratch/console" | tail -c 2000 | cat -v && tail -n 20 "$scratch/err"; }
+
+# press LINE: types it, and Enter.
+press() { printf '%s\r' "$1" >&"$keys"; }
+
+# ends NAME SECONDS: one result, by whether the started machine ends by itself in this time, and with 0.
+ends() {
+        local tries=$(($2 * 10)) result=0
+        while kill -0 "$child" 2>/dev/null && ((tries-- > 0)); do sleep 0.1; done
+        if kill -0 "$child" 2>/dev/null; then
+                not_ok "$1" "it runs after $2 s"
+                shown
+                return
+        fi
+        wait "$child" || result=$?
+        equal "$1" "$result" 0
+}

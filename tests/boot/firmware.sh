@@ -5,50 +5,6 @@ set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
 
-# start ARGUMENT...: a machine whose keyboard is the descriptor $keys; what it prints goes to $scratch/console.
-start() {
-        rm -f "$scratch/keys"
-        mkfifo "$scratch/keys"
-        "$DOPPEL" run --serial stdio "$@" <"$scratch/keys" >"$scratch/console" 2>"$scratch/err" &
-        child=$!
-        exec {keys}>"$scratch/keys"
-}
-
-stop() {
-        exec {keys}>&-
-        kill "$child" 2>/dev/null || true
-        wait "$child" || true
-        child=''
-}
-
-# count TEXT FILE: how many times TEXT stands there.
-count() {
-        { grep -aoF -- "$1" "$2" 2>/dev/null || true; } | wc -l
-}
-
-# await SECONDS TEXT [TIMES]: until TEXT was printed so often.
-await() {
-        local tries=$(($1 * 10))
-        while (($(count "$2" "$scratch/console") < ${3:-1})); do
-                ((tries-- > 0)) && kill -0 "$child" 2>/dev/null || return 1
-                sleep 0.1
-        done
-}
-
-# awaits NAME SECONDS TEXT [TIMES]: one result.
-awaits() {
-        local name=$1
-        shift
-        if await "$@"; then
-                ok "$name"
-        else
-                not_ok "$name" "no '$2' on the console"
-                tail -n 20 "$scratch/console" "$scratch/err"
-        fi
-}
-
-press() { printf '%s\r' "$1" >&"$keys"; }
-
 own_rom() { # ENGINE
         local line
         capture 60 "$DOPPEL" run --engine "$1" --memory 16M --bios "$guests/pam.rom" --debugcon stdio --serial none --debug-exit 0xf4
