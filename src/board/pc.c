@@ -34,6 +34,7 @@ static const struct device_place fixed[] = {
 	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1, .config = &i8042_config },
 	{ .class = &i8237_class, .name = DMA, .irq = -1 },
 	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
+	{ .class = &fpu_error_class, .name = "fpu-error", .base = 0xf0, .irq = 13 },
 	{ .class = &cf9_class, .name = RESET_CONTROL, .irq = -1 },
 	{ .class = &acpi_pm_class, .name = PM_BLOCK, .irq = ACPI_SCI_IRQ },
 	{ .class = &pci_class, .name = "pci", .irq = -1, .config = &pci_config },

@@ -47,6 +47,8 @@ struct i8042_mouse {
 };
 extern const struct device_class i8042_class;
 
+/* fpu_error.c -- base F0h: FERR# to IRQ 13, and IGNNE#. */
+extern const struct device_class fpu_error_class;
 /* port92.c -- base 92h: fast A20 and reset. */
 extern const struct device_class port92_class;
 

@@ -139,6 +139,13 @@ static void env_cr8_write(struct x86_core *core, uint64_t value)
 		irq->controller->cr8_write(irq->controller_device, vcpu, value & 15);
 }
 
+static bool env_fpu_error(struct x86_core *core, bool pending)
+{
+	const struct irq *irq = &vcpu_of(core)->vm->irq;
+
+	return !irq->fpu.error || irq->fpu.error(irq->fpu.device, pending);
+}
+
 /* The engine that will run this processor next may be another than the one that runs it now. */
 static void env_tlb_flush(struct x86_core *core, enum x86_flush kind, unsigned pcid, gva_t gva)
 {
@@ -164,5 +171,6 @@ const struct x86_env vcpu_env = {
 	.wrmsr = env_wrmsr,
 	.cr8_read = env_cr8_read,
 	.cr8_write = env_cr8_write,
+	.fpu_error = env_fpu_error,
 	.tlb_flush = env_tlb_flush,
 };

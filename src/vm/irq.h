@@ -58,6 +58,10 @@ struct irq {
 		struct device *device;
 		void (*broadcast)(struct device *, uint8_t vector); /* NULL: there is none. Takes its lock: the LAPIC's is not held */
 	} eoi;
+	struct { /* the coprocessor error of a PC; NULL: there is none. See x86_env.fpu_error */
+		struct device *device;
+		bool (*error)(struct device *, bool pending);
+	} fpu;
 	_Atomic uint64_t raised[IRQ_LINES];
 };
 

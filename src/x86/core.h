@@ -41,6 +41,9 @@ struct x86_env {
 	bool (*wrmsr)(struct x86_core *, uint32_t index, uint64_t value);
 	uint64_t (*cr8_read)(struct x86_core *);
 	void (*cr8_write)(struct x86_core *, uint64_t value);
+	/* CR0.NE is clear, and an unmasked x87 exception waits (FERR# is asserted), or does not any more. True: it is to be ignored (IGNNE#), and the
+	 * instruction runs; false: the processor waits for the interrupt that comes of it. NULL: there are no such pins. */
+	bool (*fpu_error)(struct x86_core *, bool pending);
 	/* A translation changed; the core's own TLB is flushed already. For engines with tables of their own. */
 	void (*tlb_flush)(struct x86_core *, enum x86_flush, unsigned pcid, gva_t);
 };

@@ -22,17 +22,21 @@ EXEC(fnop_none)
 EXEC(fninit_none)
 {
 	x87_init(&core->cpu.xsave.legacy);
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 EXEC(fnclex_none)
 {
 	core->cpu.xsave.legacy.fsw &= (uint16_t)~(FSW_EXCEPTIONS | FSW_SF | FSW_ES | FSW_B);
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 EXEC(fldcw_m)
 {
 	x87_wait(core, i);
 	x87_set_control(&core->cpu.xsave.legacy, x86_load16(core, i, x86_address(core, i, 2, ACCESS_READ)));
+	if (unlikely(!(core->cpu.cr0 & CR0_NE)))
+		x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 EXEC(fnstcw_m)
@@ -183,18 +187,21 @@ EXEC(fnsave_m)
 {
 	save(core, i, environment_size(i), environment_size(i) + REGISTERS);
 	x87_init(&core->cpu.xsave.legacy);
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 EXEC(fldenv_m)
 {
 	x87_wait(core, i);
 	restore(core, i, environment_size(i), environment_size(i));
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 EXEC(frstor_m)
 {
 	x87_wait(core, i);
 	restore(core, i, environment_size(i), environment_size(i) + REGISTERS);
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 const struct x86_forms x86_fnstenv = { .any = fnstenv_m };

@@ -52,5 +52,6 @@
 	THUNK x86_address_checked
 	THUNK x86_stack_address_checked
 	THUNK x86_jump_checked
+	THUNK x87_pending
 
 	.section .note.GNU-stack, "", @progbits

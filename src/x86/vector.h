@@ -105,15 +105,16 @@ static inline unsigned x87_top(const struct x86_fxsave *x)
 }
 /* x87.c -- Makes `top` the top of stack without moving the physical registers: st[] is relative to it. */
 void x87_set_top(struct x86_fxsave *, unsigned top);
-/* x87.c -- An x87 exception is pending at a waiting instruction: raises #MF. */
-_Noreturn void x87_pending(struct x86_core *, const struct insn *i);
+/* x87.c -- An x87 exception is pending at a waiting instruction: raises #MF, or with CR0.NE clear waits for IRQ 13. Returns when it is to be
+ * ignored. */
+void x87_pending(struct x86_core *, const struct insn *i);
 
 /* At the start of every waiting x87 and every MMX instruction. */
 static inline void x87_wait(struct x86_core *core, const struct insn *i)
 {
 	const struct x86_fxsave *x = &core->cpu.xsave.legacy;
 	if (unlikely(x->fsw & ~x->fcw & FSW_EXCEPTIONS))
-		x87_pending(core, i);
+		X86_SLOW(x87_pending, core, i, 0, 0, 0);
 }
 
 /* The transition to MMX state, once nothing can fault any more: TOP is 0, all registers are valid. */

@@ -19,11 +19,24 @@ void x87_set_top(struct x86_fxsave *x, unsigned top)
 	x->fsw = (uint16_t)((x->fsw & ~FSW_TOP) | top << FSW_TOP_SHIFT);
 }
 
-/* With CR0.NE clear a PC reports the error by the FERR# line, which comes back as IRQ 13: there is no such line yet,
- * and #MF is what is left. */
+/* With CR0.NE clear a PC reports the error by the FERR# pin, which comes back as IRQ 13. Until an interrupt comes the processor
+ * stands still before the instruction. SDM volume 1, 8.7.2 and appendix D. */
 void x87_pending(struct x86_core *core, const struct insn *i)
 {
-	x86_raise(core, i, VECTOR_MF);
+	if ((core->cpu.cr0 & CR0_NE) || !core->env->fpu_error)
+		x86_raise(core, i, VECTOR_MF);
+	if (core->env->fpu_error(core, true))
+		return;
+	core->cpu.activity = X86_HALTED;
+	x86_restart(core, i);
+}
+
+void x87_error_gone(struct x86_core *core)
+{
+	const struct x86_fxsave *x = &core->cpu.xsave.legacy;
+
+	if (!(core->cpu.cr0 & CR0_NE) && core->env->fpu_error && !(x->fsw & ~x->fcw & FSW_EXCEPTIONS))
+		core->env->fpu_error(core, false);
 }
 
 void x87_set_control(struct x86_fxsave *x, uint16_t fcw)
@@ -74,9 +87,15 @@ uint8_t x87_abridged(uint16_t tags)
 
 /* --- the host's FPU --- */
 
+static unsigned waiting(const struct x86_fxsave *x)
+{
+	return x->fsw & ~x->fcw & FSW_EXCEPTIONS;
+}
+
 void x87_to_image(struct x87_image *image, const struct x86_fxsave *x)
 {
-	*image = (struct x87_image){ .fcw = x->fcw, .fsw = x->fsw };
+	/* An exception that waits is one that IGNNE# has ignored: the host, which has no such pin, must not see it. */
+	*image = (struct x87_image){ .fcw = x->fcw, .fsw = (uint16_t)(x->fsw & ~(waiting(x) | FSW_ES | FSW_B)) };
 	for (unsigned k = 0; k < 8; k++) {
 		image->tags |= (x->ftw >> k & 1 ? TAG_VALID : TAG_EMPTY) << 2 * k; /* FRSTOR looks for empty only */
 		memcpy(image->st[k], x->st[k], 10);
@@ -85,7 +104,8 @@ void x87_to_image(struct x87_image *image, const struct x86_fxsave *x)
 
 void x87_from_image(struct x86_fxsave *x, const struct x87_image *image)
 {
-	x->fsw = (uint16_t)image->fsw;
+	unsigned waits = waiting(x);
+	x->fsw = (uint16_t)(image->fsw | waits | (waits ? FSW_ES | FSW_B : 0));
 	x->ftw = x87_abridged((uint16_t)image->tags);
 	for (unsigned k = 0; k < 8; k++)
 		memcpy(x->st[k], image->st[k], 10);
