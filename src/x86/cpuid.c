@@ -10,7 +10,7 @@
 #define F(name) (1u << (FEATURE_##name & 31))
 
 #define V1_1_EDX                                                                                                       \
-	(F(FPU) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) | F(SEP) | F(MTRR) | F(PGE) |  \
+	(F(FPU) | F(VME) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(PAE) | F(MCE) | F(CX8) | F(APIC) | F(SEP) | F(MTRR) | F(PGE) |  \
 	 F(MCA) | F(CMOV) | F(PAT) | F(PSE36) | F(CLFSH) | F(MMX) | F(FXSR) | F(SSE) | F(SSE2))
 #define V2_1_ECX                                                                                                       \
 	(F(SSE3) | F(SSSE3) | F(CX16) | F(PCID) | F(SSE41) | F(SSE42) | F(X2APIC) | F(POPCNT) | F(TSC_DEADLINE) |      \
@@ -62,7 +62,7 @@ const struct x86_model x86_models[] = {
 		.name = "pentium", .summary = "32 bits: TSC, CMPXCHG8B, 4 MiB pages",
 		.vendor = "GenuineIntel", .brand = "doppel virtual Pentium",
 		.family = 5, .model = 2, .stepping = 12,
-		.features = { [FEAT_1_EDX] = F(FPU) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(MCE) | F(CX8) | F(APIC) },
+		.features = { [FEAT_1_EDX] = F(FPU) | F(VME) | F(DE) | F(PSE) | F(TSC) | F(MSR) | F(MCE) | F(CX8) | F(APIC) },
 		.physical_bits = 32, .linear_bits = 32,
 	},
 	{

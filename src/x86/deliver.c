@@ -7,6 +7,7 @@
  * exceptions themselves) catch such a fault here and deliver it instead, or #DF, or shut down. INT n and its kind
  * let it go to the engine, as any fault of an instruction. */
 #include "x86/debug.h"
+#include "x86/exec_system.h"
 #include "x86/segment.h"
 #include "util/log.h"
 
@@ -360,6 +361,39 @@ bool x86_deliver_breakpoint(struct x86_core *core)
 	return met;
 }
 
+/* With CR4.VME the TSS has a bit for each INT n of virtual-8086 code, in the 32 bytes before the I/O permission map: clear, it goes to the
+ * 8086 program's own handler. SDM 3A 20.3.3, table 20-2. */
+static bool redirected(struct x86_core *core, const struct insn *i, uint8_t vector)
+{
+	const struct x86_segment *tr = &core->cpu.tr;
+
+	if (!(core->mode & MODE_V86) || !(core->cpu.cr4 & CR4_VME))
+		return false;
+	if ((tr->attr & SEGA_TYPE) < SYS_TSS || TSS_IO_MAP_BASE + 1 > tr->limit)
+		x86_raise_error(core, i, VECTOR_GP, 0);
+	uint32_t at = (uint32_t)x86_load_system(core, i, tr->base + TSS_IO_MAP_BASE, 2) - 32 + vector / 8;
+	if (at > tr->limit)
+		x86_raise_error(core, i, VECTOR_GP, 0);
+	return !(x86_load_system(core, i, tr->base + at, 1) >> (vector & 7) & 1);
+}
+
+/* As in real mode, through the table at linear address 0, on the program's own stack. */
+static void enter_v86(struct x86_core *core, const struct event *e)
+{
+	struct x86_cpu *cpu = &core->cpu;
+	bool vif = (cpu->rflags & FLAG_IOPL) != FLAG_IOPL;
+	uint32_t target = (uint32_t)x86_load_system(core, e->i, e->vector * 4u, 4);
+	struct x86_frame f = x86_frame_current(core, e->i, 0);
+
+	x86_frame_push(core, &f, 2, vif ? x86_flags_virtual(e->flags) : e->flags);
+	x86_frame_push(core, &f, 2, cpu->seg[SEG_CS].selector);
+	x86_frame_push(core, &f, 2, e->back);
+	x86_frame_commit(core, &f);
+	cpu->gpr[X86_GPR_RIP] = target & 0xffff;
+	x86_segment_set(core, SEG_CS, x86_segment_real(&cpu->seg[SEG_CS], (uint16_t)(target >> 16), true));
+	enter_flags(core, FLAG_TF | FLAG_RF | (vif ? FLAG_VIF : FLAG_IF));
+}
+
 void x86_soft_interrupt(struct x86_core *core, const struct insn *i, uint8_t vector, enum x86_event_type type)
 {
 	struct event e = {
@@ -373,12 +407,16 @@ void x86_soft_interrupt(struct x86_core *core, const struct insn *i, uint8_t vec
 
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
 		e.back = (uint32_t)e.back;
+	bool to_v86 = type == EVENT_SOFT_INT && redirected(core, i, vector);
 	/* Sensitive to the I/O privilege level in virtual-8086 mode, so that a monitor sees it. SDM 3A 20.3.3 */
-	if (type == EVENT_SOFT_INT && (core->mode & MODE_V86) && (core->cpu.rflags & FLAG_IOPL) != FLAG_IOPL)
+	if (!to_v86 && type == EVENT_SOFT_INT && (core->mode & MODE_V86) && (core->cpu.rflags & FLAG_IOPL) != FLAG_IOPL)
 		x86_raise_error(core, i, VECTOR_GP, 0);
 	count(core, &e);
 	uint64_t retired = core->icount + i->index + 1u;
-	enter(core, &e);
+	if (to_v86)
+		enter_v86(core, &e);
+	else
+		enter(core, &e);
 	core->icount = retired;
 	x86_step_decided(core, false);
 }

@@ -91,6 +91,7 @@ uint64_t x86_cr4_mask(const struct x86_core *core)
 {
 	static const struct { uint16_t feature; uint32_t bit;
 	} rows[] = {
+		{ FEATURE_VME, CR4_VME | CR4_PVI },
 		{ FEATURE_TSC, CR4_TSD },	    { FEATURE_DE, CR4_DE },
 		{ FEATURE_PSE, CR4_PSE },	    { FEATURE_PAE, CR4_PAE },
 		{ FEATURE_MCE, CR4_MCE },	    { FEATURE_PGE, CR4_PGE },

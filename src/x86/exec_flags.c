@@ -15,20 +15,26 @@ static unsigned stack_size(const struct x86_core *core, const struct insn *i)
 	return x86_in_64bit(core) && i->osize == 4 ? 8 : i->osize;
 }
 
-/* Sensitive to IOPL in virtual-8086 mode, so that a monitor can keep an interrupt flag of its own. */
-static void check_v86(struct x86_core *core, const struct insn *i)
+/* Sensitive to IOPL in virtual-8086 mode, so that a monitor can keep an interrupt flag of its own; true: VIF is it, which the 16-bit forms of
+ * PUSHF and POPF show as IF. */
+static bool shows_vif(struct x86_core *core, const struct insn *i)
 {
-	if ((core->mode & MODE_V86) && iopl(core) < 3)
+	if (!(core->mode & MODE_V86) || iopl(core) == 3)
+		return false;
+	if (!(core->cpu.cr4 & CR4_VME) || i->osize != 2)
 		x86_raise_error(core, i, VECTOR_GP, 0);
+	return true;
 }
 
 EXEC(pushf)
 {
 	unsigned size = stack_size(core, i);
+	bool vif = shows_vif(core, i);
+	uint64_t flags = x86_flags_get(core) & ~(FLAG_VM | FLAG_RF);
 
-	check_v86(core, i);
-	x86_store(core, i, x86_stack_address(core, i, -(int64_t)size, size, ACCESS_WRITE), size,
-		  x86_flags_get(core) & ~(FLAG_VM | FLAG_RF));
+	if (vif)
+		flags = x86_flags_virtual(flags);
+	x86_store(core, i, x86_stack_address(core, i, -(int64_t)size, size, ACCESS_WRITE), size, flags);
 	x86_stack_move(core, -(int64_t)size);
 	X86_NEXT(core, i);
 }
@@ -37,9 +43,13 @@ EXEC(popf)
 {
 	unsigned size = stack_size(core, i);
 	uint64_t old = x86_flags_get(core), mask = POPF_ANY, value;
+	bool vif = shows_vif(core, i);
 
-	check_v86(core, i);
 	value = x86_load(core, i, x86_stack_address(core, i, 0, size, ACCESS_READ), size);
+	if (vif) {
+		value = x86_flags_from_virtual(core, i, value);
+		mask |= FLAG_VIF;
+	}
 	if (size > 2)
 		mask |= FLAG_AC | FLAG_ID;
 	if (core->cpl <= iopl(core))
@@ -59,11 +69,23 @@ EXEC(popf)
 	X86_NEXT(core, i);
 }
 
+/* CLI and STI that may not touch IF: true when VIF was meant, and changed. */
+static bool set_vif(struct x86_core *core, const struct insn *i, bool on)
+{
+	struct x86_cpu *cpu = &core->cpu;
+
+	if (core->cpl <= iopl(core))
+		return false;
+	if (!x86_virtual_if(core) || (on && (cpu->rflags & FLAG_VIP)))
+		x86_raise_error(core, i, VECTOR_GP, 0);
+	cpu->rflags = on ? cpu->rflags | FLAG_VIF : cpu->rflags & ~FLAG_VIF;
+	return true;
+}
+
 EXEC(cli)
 {
-	if ((core->mode & (MODE_PROTECTED | MODE_V86)) && core->cpl > iopl(core))
-		x86_raise_error(core, i, VECTOR_GP, 0);
-	core->cpu.rflags &= ~FLAG_IF;
+	if (!set_vif(core, i, false))
+		core->cpu.rflags &= ~FLAG_IF;
 	X86_NEXT(core, i);
 }
 
@@ -71,9 +93,7 @@ EXEC(sti)
 {
 	struct x86_cpu *cpu = &core->cpu;
 
-	if ((core->mode & (MODE_PROTECTED | MODE_V86)) && core->cpl > iopl(core))
-		x86_raise_error(core, i, VECTOR_GP, 0);
-	if (cpu->rflags & FLAG_IF)
+	if (set_vif(core, i, true) || (cpu->rflags & FLAG_IF))
 		X86_NEXT(core, i);
 	cpu->rflags |= FLAG_IF;
 	cpu->interrupt_shadow = X86_SHADOW_STI;

@@ -5,8 +5,6 @@
 #include "x86/exec_system.h"
 #include "x86/segment.h"
 
-#define TSS_IO_MAP_BASE 0x66
-
 /* Every bit of the bitmap that stands for one of the ports must be clear; the processor always reads two bytes of
  * it. */
 static bool bitmap_allows(struct x86_core *core, const struct insn *i, uint16_t port, unsigned size)

@@ -27,21 +27,38 @@ static void set_flags(struct x86_core *core, uint64_t value, uint64_t mask)
 	x86_flags_set(core, (x86_flags_get(core) & ~mask) | (value & mask));
 }
 
-/* Real mode, and virtual-8086 mode with IOPL 3. */
+uint64_t x86_flags_virtual(uint64_t flags)
+{
+	return (flags & ~FLAG_IF) | FLAG_IOPL | (flags & FLAG_VIF ? FLAG_IF : 0);
+}
+
+uint64_t x86_flags_from_virtual(struct x86_core *core, const struct insn *i, uint64_t popped)
+{
+	if ((popped & FLAG_TF) || ((popped & FLAG_IF) && (core->cpu.rflags & FLAG_VIP)))
+		x86_raise_error(core, i, VECTOR_GP, 0);
+	return popped & FLAG_IF ? popped | FLAG_VIF : popped & ~FLAG_VIF;
+}
+
+/* Real mode, and virtual-8086 mode with IOPL 3, or with a virtual interrupt flag. */
 static void iret_real(struct x86_core *core, const struct insn *i)
 {
 	struct x86_segment *cs = &core->cpu.seg[SEG_CS];
 	bool v86 = core->mode & MODE_V86;
 	struct x86_frame f = x86_frame_current(core, i, 0);
 	uint64_t mask = FLAGS_ANY | FLAG_IF | (v86 ? 0 : FLAG_IOPL) | (i->osize > 2 ? FLAGS_WIDE : 0);
+	bool vif = v86 && (core->cpu.rflags & FLAG_IOPL) != FLAG_IOPL;
 
-	if (v86 && (core->cpu.rflags & FLAG_IOPL) != FLAG_IOPL)
+	if (vif && (!(core->cpu.cr4 & CR4_VME) || i->osize != 2))
 		x86_raise_error(core, i, VECTOR_GP, 0);
 	uint64_t offset = x86_frame_pop(core, &f, i->osize);
 	uint16_t selector = (uint16_t)x86_frame_pop(core, &f, i->osize);
 	uint64_t flags = x86_frame_pop(core, &f, i->osize);
 	if (offset > (v86 ? 0xffff : cs->limit))
 		x86_raise_error(core, i, VECTOR_GP, 0);
+	if (vif) {
+		flags = x86_flags_from_virtual(core, i, flags);
+		mask = FLAGS_ANY | FLAG_VIF;
+	}
 	x86_frame_commit(core, &f);
 	x86_segment_set(core, SEG_CS, x86_segment_real(cs, selector, v86));
 	set_flags(core, flags, mask);

@@ -24,9 +24,21 @@ void x86_return_stack_pointer(struct x86_core *, uint64_t sp, unsigned size);
 /* Bits that CR4 has on this model. */
 uint64_t x86_cr4_mask(const struct x86_core *);
 
+/* exec_iret.c -- FLAGS as virtual-8086 code with a VIF sees them (IF is VIF, IOPL is 3), and what it pops: #GP for TF, and for IF while VIP is
+ * set. SDM 3A 20.3.3 */
+uint64_t x86_flags_virtual(uint64_t flags);
+uint64_t x86_flags_from_virtual(struct x86_core *, const struct insn *i, uint64_t popped);
+
 /* msr.c -- false: no such MSR, or the value is not allowed (#GP). */
 bool x86_msr_read(struct x86_core *, uint32_t index, uint64_t *value);
 bool x86_msr_write(struct x86_core *, uint32_t index, uint64_t value);
+
+/* Code that may not touch IF (its CPL is above IOPL) has a virtual interrupt flag instead: with CR4.VME in virtual-8086 mode, with CR4.PVI
+ * in protected mode at CPL 3. SDM 3A 20.3, 20.4. */
+static inline bool x86_virtual_if(const struct x86_core *core)
+{
+	return core->mode & MODE_V86 ? core->cpu.cr4 & CR4_VME : core->cpl == 3 && (core->cpu.cr4 & CR4_PVI);
+}
 
 static inline bool x86_in_64bit(const struct x86_core *core)
 {

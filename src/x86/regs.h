@@ -172,6 +172,8 @@ enum x86_vector {
 #define SEGA_G 0x8000u
 #define SEGA_UNUSABLE 0x10000u   /* holds a null selector */
 
+#define TSS_IO_MAP_BASE 0x66 /* offset of that field in a 32- and 64-bit TSS */
+
 /* System descriptor types, SDM 3A table 3-2 */
 enum {
 	SYS_TSS16 = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5, SYS_INT16 = 6, SYS_TRAP16 = 7,

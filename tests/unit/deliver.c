@@ -225,6 +225,68 @@ static void v86(void)
 	   "IOPL 0: INT, CLI, PUSHF, POPF, IRET are #GP");
 }
 
+#define VIRTUAL(mode_flags) (FLAG_FIXED | FLAG_VM | (mode_flags))
+
+/* Virtual-8086 code at 2000h:100h, IOPL 0, with CR4.VME: SDM 3A 20.3 */
+static void start_vme(uint64_t flags)
+{
+	start(FLAT_PROTECTED32, 0);
+	uint32_t iret_frame[] = { 0x100, 0x2000, (uint32_t)VIRTUAL(flags), 0xfff0, 0x3000, 0, 0, 0, 0 };
+	memcpy(flat_ram + 0x8000, iret_frame, sizeof(iret_frame));
+	cpu->cr4 |= CR4_VME;
+	flat_put(FLAT_TSS + TSS_IO_MAP_BASE, 2, 0x88); /* the redirection bitmap at 68h */
+	cpu->tr.limit = 0x200;
+	flat_run(f, 0x4000, "\xcf", 1);
+}
+
+static uint64_t v86_word(unsigned n)
+{
+	return flat_get(0x30000 + cpu->gpr[RSP] + 2 * n, 2);
+}
+
+static void vme(void)
+{
+	start_vme(FLAG_IF);
+	ok(flat_run(f, 0x100, "\xfb", 1) == -1 && (x86_flags_get(core) & (FLAG_VIF | FLAG_IF)) == (FLAG_VIF | FLAG_IF) && !cpu->interrupt_shadow,
+	   "VME: STI sets VIF");
+	ok(flat_run(f, 0x100, "\x9c", 1) == -1 && v86_word(0) == (FLAG_IF | FLAG_IOPL | FLAG_FIXED), "VME: PUSHF shows VIF as IF, and IOPL 3");
+	ok(flat_run(f, 0x100, "\xfa", 1) == -1 && (x86_flags_get(core) & (FLAG_VIF | FLAG_IF)) == FLAG_IF, "VME: CLI clears VIF, not IF");
+	ok(flat_run(f, 0x100, "\x9d", 1) == -1 && (x86_flags_get(core) & (FLAG_VIF | FLAG_IF | FLAG_IOPL)) == (FLAG_VIF | FLAG_IF) &&
+		   cpu->gpr[RSP] == 0xfff0,
+	   "VME: POPF puts IF into VIF, and leaves IOPL alone");
+	ok(flat_run(f, 0x100, "\x66\x9c", 2) == VECTOR_GP && flat_run(f, 0x100, "\x66\x9d", 2) == VECTOR_GP &&
+		   flat_run(f, 0x100, "\x66\xcf", 2) == VECTOR_GP,
+	   "VME: the 32-bit forms are #GP");
+	flat_put(0x3fff0, 2, FLAG_TF);
+	ok(flat_run(f, 0x100, "\x9d", 1) == VECTOR_GP, "VME: POPF of TF is #GP");
+	flat_put(0x3fff0, 2, FLAG_IF);
+	cpu->rflags |= FLAG_VIP;
+	ok(flat_run(f, 0x100, "\x9d", 1) == VECTOR_GP && flat_run(f, 0x100, "\xfb", 1) == VECTOR_GP, "VME: VIP makes setting VIF #GP");
+
+	start_vme(FLAG_IF | FLAG_VIF);
+	flat_put(4 * 0x21, 4, 0x24001234);
+	ok(flat_run(f, 0x100, "\xcd\x21", 2) == -1 && (core->mode & MODE_V86) && cpu->seg[SEG_CS].base == 0x24000 &&
+		   cpu->gpr[X86_GPR_RIP] == 0x1234 && v86_word(0) == 0x102 && v86_word(1) == 0x2000 &&
+		   v86_word(2) == (FLAG_IF | FLAG_IOPL | FLAG_FIXED) && (x86_flags_get(core) & (FLAG_VIF | FLAG_IF)) == FLAG_IF,
+	   "VME: INT n goes to the 8086 program's handler, VIF becomes clear");
+	ok(flat_run(f, 0x1234, "\xcf", 1) == -1 && cpu->gpr[X86_GPR_RIP] == 0x102 && cpu->seg[SEG_CS].selector == 0x2000 &&
+		   (x86_flags_get(core) & (FLAG_VIF | FLAG_IF | FLAG_IOPL)) == (FLAG_VIF | FLAG_IF),
+	   "VME: and IRET comes back, with VIF");
+	flat_put(FLAT_TSS + 0x68 + 0x21 / 8, 1, 1 << (0x21 & 7));
+	ok(flat_run(f, 0x100, "\xcd\x21", 2) == VECTOR_GP, "VME: a bit of the redirection bitmap, with IOPL 0, is #GP");
+	cpu->rflags |= FLAG_IOPL;
+	flat_set_gate(f, 0x21, FLAT_CODE0, HANDLER, SYS_INT, 3, 0);
+	ok(flat_run(f, 0x100, "\xcd\x21", 2) == -1 && !(core->mode & MODE_V86) && frame(0, 4) == 0x102, "VME: with IOPL 3 it goes through the IDT");
+
+	start(FLAT_PROTECTED32, 3);
+	ok(flat_run(f, 0x4000, "\xfb", 1) == VECTOR_GP, "STI at CPL 3");
+	cpu->cr4 |= CR4_PVI;
+	ok(flat_run(f, 0x4000, "\xfb", 1) == -1 && (x86_flags_get(core) & (FLAG_VIF | FLAG_IF)) == FLAG_VIF, "PVI: STI sets VIF");
+	ok(flat_run(f, 0x4000, "\xfa", 1) == -1 && !(x86_flags_get(core) & FLAG_VIF), "PVI: CLI clears it");
+	cpu->rflags |= FLAG_VIP;
+	ok(flat_run(f, 0x4000, "\xfb", 1) == VECTOR_GP, "PVI: VIP makes STI #GP");
+}
+
 static void tasks(void)
 {
 	start(FLAT_PROTECTED32, 0);
@@ -293,6 +355,7 @@ int main(void)
 	nested();
 	long_mode();
 	v86();
+	vme();
 	tasks();
 	debug();
 	return done();

@@ -38,7 +38,7 @@ static void control(void)
 		   core->mode != before,
 	   "TS changes the mode");
 	ok(RUN("\x0f\x06") == -1 && !(core->mode & MODE_SSE_NM), "CLTS");
-	ok(mov_cr(4, BIT(12)) == VECTOR_GP && mov_cr(4, CR4_VMXE) == VECTOR_GP && mov_cr(4, CR4_VME) == VECTOR_GP,
+	ok(mov_cr(4, BIT(12)) == VECTOR_GP && mov_cr(4, CR4_VMXE) == VECTOR_GP,
 	   "CR4 bits that are not offered");
 	ok(mov_cr(4, CR4_PCIDE) == VECTOR_GP, "PCIDE outside of long mode");
 	cpu->gpr[RAX] = 0;
