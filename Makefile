@@ -6,6 +6,7 @@
 #   make clean
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+.SECONDARY:
 
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -32,8 +33,9 @@ SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c src/*/*.S src/*/*/*.S)
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
 # What several tests share is linked into each.
-HELP := $(addprefix tests/unit/,flat.c hostrun.c hosttwin.c integer_cases.c integer_rows.c)
-UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(HELP),$(wildcard tests/unit/*.c)))
+HELP := $(addprefix $(BUILD)/obj/tests/unit/,flat.c.o hostrun.c.o hosttwin.c.o integer_cases.c.o integer_rows.c.o)
+TESTOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c))
+UNIT := $(patsubst $(BUILD)/obj/tests/unit/%.c.o,$(BUILD)/tests/%,$(filter-out $(HELP),$(TESTOBJ)))
 
 .PHONY: all tests bench fuzz soak clean
 all: $(BUILD)/doppel
@@ -47,16 +49,21 @@ $(BUILD)/doppel: $(OBJ) $(LIST)
 	@echo "  link   $@"
 	@$(CC) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
-$(BUILD)/tests/%: tests/unit/%.c $(HELP) $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(HELP) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  test   $@"
-	@$(CC) $(CFLAGS) -Itests/unit -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(HELP) $(LIB) $(LDLIBS)
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/obj/tests/%.o: tests/%
+	@mkdir -p $(@D)
+	@echo "  cc     $<"
+	@$(CC) $(CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
 
 # By tests/fuzz/run, with clang.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  fuzz   $@"
-	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(HELP) $(LIB) $(LDLIBS)
+	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/obj/x86/exec%.c.o $(BUILD)/obj/engine/interp/%.c.o: EXTRA := $(HOT)
 $(BUILD)/obj/%.o: src/%
@@ -73,4 +80,4 @@ soak: all tests
 clean:
 	rm -rf build build-san build-fuzz
 
--include $(OBJ:.o=.d) $(UNIT:=.d)
+-include $(OBJ:.o=.d) $(TESTOBJ:.o=.d)
