@@ -210,7 +210,7 @@ static bool serve_machine(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
 
-	if (vm->stop_count) {
+	if (vm->stop_count || vm->paused) {
 		vcpu_leave(vcpu);
 		if (!vcpu_enter(vcpu))
 			return false;
@@ -405,6 +405,7 @@ static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 	if (!error) {
 		if (vm->clock.mode == CLOCK_INSTRUCTIONS)
 			clock_count(vm, &vcpu->core);
+		vcpu->held = engine->store_state ? X86_ALL_GROUPS : 0; /* it may stand still in the middle of run() */
 		vcpu->running = true;
 		error = engine->run(vcpu, &stretch, &exit);
 		vcpu->running = false;

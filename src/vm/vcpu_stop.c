@@ -4,7 +4,10 @@
  * Each vCPU is inside or outside; it goes outside to sleep in HLT, when it sees that somebody wants the safe point, and for good when it
  * ends; it comes in only while nobody has the safe point. Who wants it counts itself as the owner, kicks everyone, and waits until
  * all are outside. A vCPU that wants it goes outside first, also while it waits for another owner: two that want it
- * at once do not wait for each other. vm->lock guards all of it and is the innermost lock but for the clock's. */
+ * at once do not wait for each other. vm->lock guards all of it and is the innermost lock but for the clock's.
+ *
+ * A pause is a safe point that lasts, and that nobody owns: while it does, vCPUs stay outside, and whoever wants the safe point has it at
+ * once. */
 #include "vm/vcpu.h"
 
 /* With one thread for all vCPUs they are outside together. */
@@ -39,7 +42,7 @@ bool vcpu_enter(struct vcpu *vcpu)
 	bool in;
 
 	pthread_mutex_lock(&vm->lock);
-	while (vm->stop_count && !vm->end)
+	while ((vm->stop_count || vm->paused) && !vm->end)
 		pthread_cond_wait(&vm->changed, &vm->lock);
 	in = !vm->end;
 	if (in)
@@ -87,9 +90,48 @@ void vcpu_resume_all(struct vm *vm)
 
 	pthread_mutex_lock(&vm->lock);
 	if (--vm->stop_count == 0) {
+		pthread_cond_broadcast(&vm->changed);
+		/* The machine may have been paused meanwhile: while we waited for another owner. */
+		while (me && (vm->stop_count || (vm->paused && !vm->end)))
+			pthread_cond_wait(&vm->changed, &vm->lock);
 		if (me)
 			mark_locked(me, false);
-		pthread_cond_broadcast(&vm->changed);
 	}
 	pthread_mutex_unlock(&vm->lock);
+}
+
+/* The devices stand still, too: what a timer does belongs wholly before the pause, or after it. */
+bool vm_pause(struct vm *vm)
+{
+	bool paused;
+
+	loop_pause(vm);
+	vcpu_stop_all(vm);
+	paused = vm->paused;
+	if (!paused)
+		clock_freeze(vm);
+	vm->paused = true;
+	vcpu_resume_all(vm);
+	loop_resume(vm);
+	return !paused;
+}
+
+/* Where the host's TSC is the clock, an engine has programmed the distance between the two, which is another one now. */
+bool vm_unpause(struct vm *vm)
+{
+	bool paused;
+
+	loop_pause(vm);
+	vcpu_stop_all(vm);
+	paused = vm->paused;
+	if (paused)
+		clock_thaw(vm);
+	for (unsigned i = 0; i < vm->config.cpus && paused; i++) {
+		vcpu_state(vm->vcpu[i], X86_MSRS);
+		vcpu_changed(vm->vcpu[i], X86_MSRS);
+	}
+	vm->paused = false;
+	vcpu_resume_all(vm);
+	loop_resume(vm);
+	return paused;
 }

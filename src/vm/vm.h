@@ -57,6 +57,7 @@ struct vm {
 	pthread_cond_t changed;
 	_Atomic unsigned stop_count; /* vcpu_stop_all nesting */
 	pthread_t stop_owner;        /* while stop_count is not 0: whose safe point it is */
+	_Atomic bool paused;         /* vCPUs stay outside, and the clock stands, until vm_unpause */
 	unsigned vcpus_outside;      /* vCPUs that are parked or not started */
 	bool taking_turns;           /* one thread runs all vCPUs (or none was started): they are outside together */
 	pthread_t turns;
@@ -82,5 +83,9 @@ void vm_kill(struct vm *, const char *reason, ...) __attribute__((format(printf,
 void vm_reset_request(struct vm *);
 /* At a safe point: resets all devices in order, then all processors. */
 void vm_reset(struct vm *);
-/* SHA-less hash of RAM and architectural state (64-bit FNV-1a), to compare runs. At a safe point. */
+/* vcpu_stop.c -- Any thread but a vCPU's, holding no lock; also before vm_start. Nothing of the machine runs and its time stands until
+ * vm_unpause, without the guest noticing; inputs are taken. False if it was so already. */
+bool vm_pause(struct vm *);
+bool vm_unpause(struct vm *);
+/* vm.c -- SHA-less hash of RAM and architectural state (64-bit FNV-1a), to compare runs. At a safe point. */
 uint64_t vm_hash(struct vm *);

@@ -219,6 +219,50 @@ static void test_mutual(void)
 	vm_destroy(vm);
 }
 
+static bool stopped_by_processors(struct vm *vm)
+{
+	return vm->vcpu[0]->core.icount > 50;
+}
+
+/* A pause while the processors themselves fight for the safe point: none comes back before its end. */
+static void test_pause(void)
+{
+	struct vm *vm = spinning_vm(CPUS);
+	uint64_t now, counts[CPUS];
+	bool stands = true;
+
+	ok(vm_pause(vm), "a machine can be paused before it starts");
+	vm_start(vm);
+	usleep(20000);
+	ok(!inside && clock_now(vm) == clock_now(vm), "then nothing runs, nor does time");
+	ok(vm_unpause(vm) && soon(all_inside, vm), "and it starts when it is resumed");
+	ok(!vm_unpause(vm), "once");
+	spinning.run = stopping_run;
+	for (unsigned i = 0; i < CPUS; i++) {
+		vm->vcpu[i]->core.icount = 0;
+		vcpu_kick(vm->vcpu[i]);
+	}
+	ok(soon(stopped_by_processors, vm), "processors stop each other");
+	for (unsigned round = 0; round < 50 && stands; round++) {
+		stands = vm_pause(vm) && !vm_pause(vm) && !inside;
+		now = clock_now(vm);
+		for (unsigned i = 0; i < CPUS; i++)
+			counts[i] = vm->vcpu[i]->core.icount;
+		usleep(500);
+		vcpu_stop_all(vm); /* the safe point is to be had */
+		for (unsigned i = 0; i < CPUS; i++)
+			stands &= counts[i] == vm->vcpu[i]->core.icount;
+		vcpu_resume_all(vm);
+		stands &= clock_now(vm) == now && !inside && vm_unpause(vm);
+	}
+	ok(stands, "50 pauses meanwhile: nothing moves, and time stands");
+	ok(!violated, "and their safe points stay safe");
+	vm_pause(vm);
+	vm_finish(vm, VM_STOPPED, 0);
+	ok(vm_wait(vm) == VM_STOPPED, "a paused machine can be ended");
+	vm_destroy(vm);
+}
+
 static bool second_runs(struct vm *vm)
 {
 	return inside == 2;
@@ -305,6 +349,7 @@ int main(void)
 	alarm(SECONDS_MAX);
 	test_stress();
 	test_mutual();
+	test_pause();
 	test_requests();
 	test_end();
 	return done();

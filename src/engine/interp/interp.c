@@ -200,11 +200,11 @@ static int interp_run(struct vcpu *vcpu, const struct run_limit *limit, struct v
 	jmp_buf unwind;
 	core->unwind = &unwind;
 	if (setjmp(unwind) == UNWIND_FAULT) {
-		if (core->exclusive) {
-			core->exclusive = false;
-			vcpu_resume_all(vcpu->vm);
-		}
+		bool exclusive = core->exclusive;
+		core->exclusive = false;
 		x86_deliver_fault(core);
+		if (exclusive) /* only now: others may do to the processor what is done between two instructions */
+			vcpu_resume_all(vcpu->vm);
 		if (limit->step) {
 			exit->reason = VM_EXIT_LIMIT;
 			return 0;
