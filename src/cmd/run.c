@@ -11,6 +11,7 @@
 #include "board/board.h"
 #include "boot/boot.h"
 #include "cmd/cmd.h"
+#include "control/control.h"
 #include "engine/engine.h"
 #include "util/log.h"
 #include "vm/stats.h"
@@ -20,8 +21,6 @@
 #define MEMORY_LEAST (1 * MiB)
 #define MEMORY_MOST (1024 * GiB)
 #define CPUS_MOST 255
-#define NAME_LONGEST 64
-#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 #define PORT_NONE UINT64_MAX
 #define DEFAULT_MODEL "v2"
 
@@ -30,7 +29,7 @@ struct run_options {
 	uint64_t memory, cpus, debug_exit;
 	struct option_list initrd, serial, floppy, disk, cdrom;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
-	bool stats, hash, no_reboot, verbose;
+	bool stats, hash, no_reboot, paused, verbose;
 };
 
 #define AT(member) offsetof(struct run_options, member)
@@ -61,7 +60,9 @@ static const struct option_row options[] = {
 	  OPTION_NUMBER, AT(debug_exit), 0, 0xfffc },
 	{ "clock", "host|instructions", "what the guest's time follows: the host's, or the count of\ninstructions (two runs are then the same)",
 	  OPTION_CHOICE, AT(clock), 0, 0 },
-	{ "name", "NAME", "what to call the machine", OPTION_STRING, AT(name), 0, 0 },
+	{ "name", "NAME", "what to call the machine, for \"doppel list\", \"pause\", \"stop\" and so\non (default: doppel- and the process ID)",
+	  OPTION_STRING, AT(name), 0, 0 },
+	{ "paused", NULL, "start paused: \"doppel resume\" sets it going", OPTION_FLAG, AT(paused), 0, 0 },
 	{ "no-reboot", NULL, "a reset of the machine ends it", OPTION_FLAG, AT(no_reboot), 0, 0 },
 	{ "stats", NULL, "print counters to stderr at the end", OPTION_FLAG, AT(stats), 0, 0 },
 	{ "hash", NULL, "print a hash of memory and processors to stderr at the end", OPTION_FLAG, AT(hash), 0, 0 },
@@ -159,6 +160,7 @@ struct machine {
 	struct vm *vm;
 	struct signals signals;
 	struct x86_model model;
+	struct control control;
 };
 
 static int choose_engine(struct machine *m, const struct run_options *o)
@@ -255,10 +257,9 @@ static int check(const struct run_options *o)
 	}
 	if (o->trace && trace_parse(o->trace))
 		return EXIT_USAGE;
-	/* A name becomes part of paths. */
-	if (o->name && (!o->name[0] || o->name[0] == '.' || strlen(o->name) > NAME_LONGEST || o->name[strspn(o->name, NAME_CHARACTERS)])) {
-		log_error("--name %s: a name has up to %d letters, digits, \"_\", \"-\" and \".\", and does not begin with a dot", o->name,
-			  NAME_LONGEST);
+	if (o->name && !control_name_valid(o->name)) {
+		log_error("--name %s: a name has up to %d letters, digits, \"_\", \"-\" and \".\", and does not begin with \".\" or \"-\"",
+			  o->name, CONTROL_NAME_LONGEST);
 		return EXIT_USAGE;
 	}
 	return EXIT_OK;
@@ -421,6 +422,21 @@ static int ended(const struct vm *vm, enum vm_end end)
 	return EXIT_OK;
 }
 
+/* Who gave the machine a name means to use it; another machine can do without. */
+static int open_control(struct machine *m, const struct run_options *o)
+{
+	char why[512];
+	int error;
+	if (o->name)
+		return control_open(&m->control, m->vm, o->name);
+	log_divert(why, sizeof(why));
+	error = control_open(&m->control, m->vm, m->config.name);
+	log_divert(NULL, 0);
+	if (error)
+		log_warn("the machine cannot be controlled from outside: %s", why);
+	return 0;
+}
+
 static int run_machine(struct machine *m, const struct run_options *o)
 {
 	signals_hold(&m->signals);
@@ -428,7 +444,9 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	if (status)
 		goto out;
 	status = EXIT_HOST;
-	if (signals_start(&m->signals, m->vm))
+	if (o->paused)
+		vm_pause(m->vm);
+	if (open_control(m, o) || signals_start(&m->signals, m->vm))
 		goto out;
 	if (!vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);
@@ -448,6 +466,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	}
 	signals_stop(&m->signals);
 out:
+	control_close(&m->control);
 	tear_down(m);
 	return status;
 }
@@ -469,7 +488,9 @@ static int run(int argc, char **argv)
 		status = choose_engine(&m, &o);
 	if (status)
 		return status;
-	m.config.name = o.name ? o.name : "doppel";
+	char name[32];
+	snprintf(name, sizeof(name), "doppel-%d", getpid());
+	m.config.name = o.name ? o.name : name;
 	m.config.memory = o.memory;
 	m.config.cpus = (unsigned)o.cpus;
 	m.config.clock = (enum clock_mode)o.clock;

@@ -29,6 +29,27 @@ void log_raw_terminal(bool raw)
 	raw_terminal = raw;
 }
 
+static _Thread_local char *diverted; /* log_error's text, or NULL */
+static _Thread_local size_t diverted_size;
+
+void log_divert(char *text, size_t size)
+{
+	diverted = text;
+	diverted_size = size;
+	if (text && size)
+		text[0] = 0;
+}
+
+static void divert(const char *format, va_list args)
+{
+	size_t used = strlen(diverted);
+
+	if (used)
+		used += (size_t)snprintf(diverted + used, diverted_size - used, "; ");
+	if (used < diverted_size)
+		vsnprintf(diverted + used, diverted_size - used, format, args);
+}
+
 static void line(const char *prefix, const char *format, va_list args)
 {
 	char text[LINE_MAX_BYTES];
@@ -52,6 +73,18 @@ static void line(const char *prefix, const char *format, va_list args)
 	}
 }
 
+void log_error(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (diverted)
+		divert(format, args);
+	else
+		line("doppel: ", format, args);
+	va_end(args);
+}
+
 #define LOG_FUNCTION(name, prefix)                                                                                     \
 	void name(const char *format, ...)                                                                             \
 	{                                                                                                              \
@@ -60,7 +93,6 @@ static void line(const char *prefix, const char *format, va_list args)
 		line(prefix, format, args);                                                                            \
 		va_end(args);                                                                                          \
 	}
-LOG_FUNCTION(log_error, "doppel: ")
 LOG_FUNCTION(log_warn, "doppel: warning: ")
 LOG_FUNCTION(log_info, "doppel: ")
 #undef LOG_FUNCTION

@@ -2,6 +2,7 @@
 /* Messages to the person at the terminal. Everything goes to stderr; the guest's console owns stdout. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 
 /* log.c -- callable from any thread. Each prints one line "doppel: ..."; while a terminal is raw the line end
  * is "\r\n" (log_raw_terminal tells). An error says what went wrong and what the user can do. */
@@ -9,6 +10,9 @@ void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_raw_terminal(bool raw);
+/* What log_error says on this thread is added to text instead, a sentence behind the other; NULL: to stderr again. For who acts for a person
+ * elsewhere. */
+void log_divert(char *text, size_t size);
 
 /* Events a user asked for with --trace LIST ("exit,irq,io", "all"). A trace point costs one test of a flag. */
 enum trace_event {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Who may include whom: util < x86 < vm < engine, device, backend < board, boot < cmd. And what must stay in one place.
+# Who may include whom: util < x86 < vm < engine, device, backend < board, boot, control < cmd. And what must stay in one place.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -40,7 +40,8 @@ check "devices know no engine" device util x86 vm backend
 check "backends know no device" backend util x86 vm
 check "boards" board util x86 vm device backend boot
 check "loaders" boot util x86 vm board
-check "commands" cmd util x86 vm engine device backend board boot
+check "control" control util x86 vm engine device backend board
+check "commands" cmd util x86 vm engine device backend board boot control
 nothing "only decode.c includes Zydis" '#include <Zyd' $(find src -name '*.[ch]' ! -name decode.c)
 nothing "no conditional compilation in x86 and device" '^#[[:space:]]*(ifdef|if )' src/device $(find src/x86 -name '*.[ch]')
 exit $failed

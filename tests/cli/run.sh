@@ -5,35 +5,6 @@ set -euo pipefail
 . "$(dirname "$0")/../lib.sh"
 set +e # statuses are what is tested here
 
-result() { # CONDITION-STATUS NAME DETAIL
-	if (($1 == 0)); then
-		ok "$2"
-	else
-		not_ok "$2" "${3//$'\n'/; }"
-	fi
-}
-
-poke() { # FILE OFFSET BYTES (as printf escapes)
-	# shellcheck disable=SC2059
-	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
-}
-
-# kernel NAME CODE: a bzImage whose 32-bit code, at 1 MiB, is CODE (as printf escapes). Boot protocol 2.15.
-kernel() {
-	local file=$scratch/$1
-	head -c 1536 /dev/zero >"$file"
-	poke "$file" $((0x1f1)) '\x01'                   # setup_sects
-	poke "$file" $((0x1f4)) '\x20'                   # syssize
-	poke "$file" $((0x1fe)) '\x55\xaa\xeb\x66HdrS\x0f\x02'
-	poke "$file" $((0x211)) '\x01'                   # loadflags: high
-	poke "$file" $((0x214)) '\x00\x00\x10\x00'       # code32_start
-	poke "$file" $((0x22c)) '\xff\xff\xff\x7f'       # initrd_addr_max
-	poke "$file" $((0x238)) '\xff\x07'               # cmdline_size
-	poke "$file" $((0x258)) '\x00\x00\x10\x00'       # pref_address
-	poke "$file" $((0x260)) '\x00\x00\x10\x00'       # init_size
-	poke "$file" 1024 "$2"
-}
-
 halt='\xf4\xeb\xfd'                                      # 1: hlt; jmp 1b
 hi='\x66\xba\xf8\x03\xb0\x68\xee\xb0\x69\xee\xb0\x0a\xee' # mov $0x3f8,%dx; "hi\n" by out %al,(%dx)
 off='\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef'           # PM1a_CNT: SLP_EN, SLP_TYP 5

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* doppel pause, resume, reset, stats, stop: ask a machine that runs to do something, through its control socket. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "cmd/cmd.h"
+#include "control/control.h"
+#include "util/log.h"
+
+#define PATIENCE 30000 /* ms for an answer: every request is answered at once, but a host may be busy */
+#define STOP_PATIENCE 60
+#define TIMEOUT_MOST 1000000
+
+static const struct option_row no_options[] = { { .type = OPTION_END } };
+
+/* Parses, with a machine's name and up to `more` words behind it. -1 to go on, or the exit status. */
+static int operands(const struct command *command, void *object, int argc, char **argv, const char **words, unsigned least, unsigned most)
+{
+	unsigned count;
+	int result = options_parse_operands(command->options, object, argc, argv, words, most, &count);
+
+	if (result == OPTIONS_HELP) {
+		command_help(command);
+		return EXIT_OK;
+	}
+	if (result)
+		return EXIT_USAGE;
+	if (count >= least)
+		return -1;
+	log_error("%s wants %s; usage: doppel %s %s", command->name, count ? "more" : "the name of a machine (\"doppel list\" shows them)",
+		  command->name, command->usage);
+	return EXIT_USAGE;
+}
+
+/* Prints the answer. */
+static int call(const char *name, const char *request, const char *argument)
+{
+	char *text;
+	size_t size;
+	int error = control_call(name, PATIENCE, &text, &size, "%s%s%s", request, argument ? " " : "", argument ? argument : "");
+
+	if (!error)
+		fwrite(text, 1, size, stdout);
+	free(text);
+	return error ? EXIT_HOST : EXIT_OK;
+}
+
+static int simple(const struct command *command, int argc, char **argv)
+{
+	const char *name;
+	int status = operands(command, NULL, argc, argv, &name, 1, 1);
+
+	return status >= 0 ? status : call(name, command->name, NULL);
+}
+
+#define SIMPLE(name_, does, more)                                                                                       \
+	static int name_##_run(int argc, char **argv);                                                                  \
+	static const struct command name_##_command = {                                                                 \
+		.name = #name_, .summary = does, .usage = "NAME", .options = no_options, .notes = more, .run = name_##_run, \
+	};                                                                                                              \
+	COMMAND(name_##_command);                                                                                       \
+	static int name_##_run(int argc, char **argv)                                                                   \
+	{                                                                                                               \
+		return simple(&name_##_command, argc, argv);                                                            \
+	}
+
+SIMPLE(pause, "Pauses a machine", "Its processors and devices stand still, and so does its time: when it is resumed, it does not notice.\n")
+SIMPLE(resume, "Resumes a machine that is paused", NULL)
+SIMPLE(reset, "Resets a machine", "As the reset button of a computer does: the guest is not asked. A machine that is paused does it when it is resumed.\n")
+SIMPLE(stats, "Prints the counters of a machine", "The same as \"doppel run --stats\" prints at the end.\n")
+
+/* --- stop --- */
+
+struct stop_options {
+	uint64_t timeout;
+	bool now;
+};
+
+#define AT(member) offsetof(struct stop_options, member)
+static const struct option_row stop_options[] = {
+	{ "now", NULL, "at once, as if it were unplugged", OPTION_FLAG, AT(now), 0, 0 },
+	{ "timeout", "SECONDS", "wait so long for the guest, then end it at once\n(default: wait 60 s, then give up)", OPTION_NUMBER, AT(timeout), 0,
+	  TIMEOUT_MOST },
+	{ .type = OPTION_END },
+};
+#undef AT
+static int stop(int argc, char **argv);
+static const struct command stop_command = {
+	.name = "stop",
+	.summary = "Shuts a machine down",
+	.usage = "NAME [OPTION]...",
+	.options = stop_options,
+	.notes = "Presses the power button, and returns when the machine has ended.\n",
+	.run = stop,
+};
+COMMAND(stop_command);
+
+/* The guest had its time. It may end by itself just now. */
+static void end_at_once(const char *name)
+{
+	char *text = NULL;
+	size_t size;
+	int fd = control_dial(name);
+
+	if (fd < 0)
+		return;
+	if (!control_ask(fd, "stop now"))
+		control_hear(fd, PATIENCE, &text, &size);
+	free(text);
+	close(fd);
+}
+
+/* 0: it has ended; 1: it has not; or -errno after log_error. */
+static int await_end(int fd, int timeout)
+{
+	char *text;
+	size_t size;
+	int error = control_hear(fd, timeout, &text, &size);
+
+	free(text);
+	return error == -ECONNRESET ? 0 : error == -ETIMEDOUT ? 1 : error;
+}
+
+static int stop(int argc, char **argv)
+{
+	struct stop_options o = { .timeout = UINT64_MAX };
+	const char *name;
+	int status = operands(&stop_command, &o, argc, argv, &name, 1, 1), fd, error;
+	bool forced = o.now;
+
+	if (status >= 0)
+		return status;
+	fd = control_dial(name);
+	if (fd >= 0)
+		control_ask(fd, "wait"); /* first: the machine may end faster than we can ask */
+	status = call(name, "stop", forced ? "now" : NULL);
+	if (status && fd >= 0 && !forced && o.timeout != UINT64_MAX) { /* the guest cannot be asked, so it needs no time */
+		o.timeout = 0;
+		status = EXIT_OK;
+	}
+	if (status || fd < 0)
+		goto out;
+	error = await_end(fd, 1000 * (int)(forced || o.timeout == UINT64_MAX ? STOP_PATIENCE : o.timeout));
+	if (error == 1 && !forced && o.timeout != UINT64_MAX) {
+		forced = true;
+		end_at_once(name);
+		error = await_end(fd, 1000 * STOP_PATIENCE);
+	}
+	if (error) {
+		status = EXIT_HOST;
+		if (error == 1)
+			log_error("machine %s still runs after %d s%s", name, STOP_PATIENCE, forced ? "" : "; --now ends it at once");
+		else
+			log_error("machine %s: %s", name, strerror(-error));
+	}
+out:
+	if (fd >= 0)
+		close(fd);
+	return status;
+}
