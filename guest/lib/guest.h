@@ -4,10 +4,8 @@
  * A guest is one file with a main(). It prints "ok NAME" or "not ok NAME - why" a check on port E9h and ends through the debug-exit
  * port: 0 when all checks held, 1 when not. It runs alone in ring 0 in long mode, with interrupts off. */
 #pragma once
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include "lib/asm.h"
+#include "lib/console.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define BIT(n) (1ULL << (n))
@@ -27,20 +25,6 @@ enum { DE = 0, DB = 1, NMI = 2, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, 
 #define FLAG_AC BIT(18)
 #define FLAG_ID BIT(21)
 #define FLAG_IOPL BIT(12) /* times 0 to 3 */
-
-/* console.c -- knows %s %d %u %x (64 bits), %c. */
-void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* One check. A failure tells what was got and wanted. */
-void check(bool holds, const char *name);
-void check_equal(uint64_t got, uint64_t want, const char *name);
-/* a followed by b, in a buffer that lasts for the next two calls. */
-const char *join(const char *a, const char *b);
-/* Says that a check is left out, and why. */
-void skip(const char *name, const char *why);
-_Noreturn void guest_end(void);
-void *memset(void *, int, size_t);
-void *memcpy(void *, const void *, size_t);
-int memcmp(const void *, const void *, size_t);
 
 /* --- exceptions and interrupts, trap.c --- */
 
@@ -83,7 +67,6 @@ int user(void (*function)(void *), uint64_t argument);
 int user_flags(void (*function)(void *), uint64_t argument, uint64_t flags);
 /* Where ring 3 sees something of ours. */
 #define USER(object) ((uint64_t)(object) + USER_BASE)
-void check_vector(int got, int want, const char *name);
 /* A check that the last exception was this one, at this RIP. */
 void check_caught(int vector, uint64_t error, uint64_t rip, const char *name);
 
@@ -137,16 +120,6 @@ uint64_t *entry_of(uint64_t linear, unsigned level);
 	})
 #define WRITE_DR(n, value) asm volatile("mov %0, %%dr" #n : : "r"((uint64_t)(value)) : "memory")
 
-static inline void outb(uint16_t port, uint8_t value)
-{
-	asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-static inline uint8_t inb(uint16_t port)
-{
-	uint8_t value;
-	asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
 static inline uint64_t rdmsr(uint32_t index)
 {
 	uint32_t low, high;

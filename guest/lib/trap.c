@@ -117,3 +117,14 @@ int user(void (*function)(void *), uint64_t argument)
 {
 	return user_flags(function, argument, 0);
 }
+
+void check_caught(int vector, uint64_t error, uint64_t rip, const char *name)
+{
+	bool holds = caught.vector == vector && (vector == NONE || (caught.frame.error == error && caught.frame.rip == rip));
+	check_count(holds);
+	if (holds)
+		print("ok %s\n", name);
+	else
+		print("not ok %s - got vector %d, error %lx, RIP %lx; want vector %d, error %lx, RIP %lx\n", name, caught.vector,
+		      caught.frame.error, caught.frame.rip, vector, error, rip);
+}

@@ -23,7 +23,7 @@ static const uint16_t needs[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	NEEDS(CLFSH, CLFSH), NEEDS(CLWB, CLWB), NEEDS(CMOV, CMOV), NEEDS(CMPXCHG16B, CX16), NEEDS(F16C, F16C),
 	NEEDS(FAT_NOP, CMOV), NEEDS(FCMOV, CMOV), NEEDS(FXSAVE, FXSR), NEEDS(FXSAVE64, FXSR),
 	NEEDS(INVPCID, INVPCID), NEEDS(LAHF, LAHF64), NEEDS(LZCNT, LZCNT), NEEDS(MOVBE, MOVBE),
-	NEEDS(PCLMULQDQ, PCLMUL), NEEDS(PENTIUMMMX, MMX), NEEDS(POPCNT, POPCNT), NEEDS(PPRO, CMOV), NEEDS(PREFETCH_NOP, LM),
+	NEEDS(PCLMULQDQ, PCLMUL), NEEDS(PENTIUMMMX, MMX), NEEDS(POPCNT, POPCNT), NEEDS(PPRO, CMOV), NEEDS(PREFETCH_NOP, PREFETCHW),
 	NEEDS(RDPID, RDPID), NEEDS(RDPMC, MMX), NEEDS(RDRAND, RDRAND), NEEDS(RDSEED, RDSEED), NEEDS(RDTSCP, RDTSCP),
 	NEEDS(RDWRFSGS, FSGSBASE), NEEDS(SHA, SHA), NEEDS(SMAP, SMAP), NEEDS(SSE, SSE), NEEDS(SSEMXCSR, SSE),
 	NEEDS(SSE_PREFETCH, CMOV), NEEDS(SSE2, SSE2), NEEDS(SSE2MMX, SSE2), NEEDS(SSE3, SSE3), NEEDS(SSE3X87, SSE3),
@@ -73,12 +73,19 @@ static unsigned need_of(const ZydisDecodedInstruction *z, uint32_t mode)
 	return needs[z->meta.isa_set];
 }
 
+static bool model_has(const struct x86_model *model, unsigned feature)
+{
+	return !model || (model->features[feature >> 5] >> (feature & 31) & 1);
+}
+
 static bool offered(const ZydisDecodedInstruction *z, uint32_t mode, const struct x86_model *model)
 {
 	unsigned need = need_of(z, mode);
 	if (z->encoding > ZYDIS_INSTRUCTION_ENCODING_VEX)
 		return false; /* XOP, EVEX, MVEX */
-	return !need || !model || (model->features[(need - 1) >> 5] >> ((need - 1) & 31) & 1);
+	if (z->meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && model_has(model, FEATURE_LM))
+		return true; /* all with long mode know it, if only as a NOP */
+	return !need || model_has(model, need - 1);
 }
 
 static ZydisDecoder decoder_for(uint32_t mode, const struct x86_model *model)

@@ -104,7 +104,7 @@ static const struct {
 	ROW("xsave", FLAT32, "\x0f\x01\xd0", "XGETBV", ""),
 	ROW("xsave", FLAT32, "\x0f\xae\x20", "XSAVE", ""),
 	ROW("xsaveopt", FLAT32, "\x0f\xae\x30", "XSAVEOPT", ""),
-	ROW("prefetchw", FLAT32, "\x0f\x0d\x08", "PREFETCHW", "PREFETCHW"), /* which does nothing anyway */
+	ROW("prefetchw", FLAT32, "\x0f\x0d\x08", "PREFETCHW", "PREFETCHW"), /* a NOP where there is long mode */
 	ROW("movbe", FLAT32, "\x0f\x38\xf0\x00", "MOVBE", ""),
 	ROW("aes", FLAT32, "\x66\x0f\x38\xdc\xc1", "AESENC", ""),
 	ROW("pclmulqdq", FLAT32, "\x66\x0f\x3a\x44\xc1\x00", "PCLMULQDQ", ""),
