@@ -13,11 +13,14 @@ if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2
 fi
 printf 'doppel module' >"$scratch/module"
 
+label= # what the lines say instead of NAME
+
 # run_guest ENGINE NAME ARGUMENT...: one line a check, and one for the end: all checks were made, and the exit status says that they hold.
 run_guest() {
-        local engine=$1 name=$2 line last='' failed=''
+        local engine=$1 name=$2 line last='' failed='' file=$guests/$2.elf
         shift 2
-        capture 60 "$DOPPEL" run --engine "$engine" --memory 128M --kernel "$guests/$name.elf" --debug-exit 0xf4 --debugcon stdio \
+        name=${label:-$name}
+        capture 60 "$DOPPEL" run --engine "$engine" --memory 128M --kernel "$file" --debug-exit 0xf4 --debugcon stdio \
                 --serial none "$@"
         while IFS= read -r line; do
                 case $line in
@@ -46,6 +49,17 @@ for engine in $(engines); do
                 smp)
                         run_guest "$engine" "$name" --cpus 4
                         ! counts "$engine" || run_guest "$engine" "$name" --cpus 4 --clock instructions
+                        ;;
+                legacy-model)
+                        if [[ $engine == kvm ]]; then
+                                skip "$engine: $name" 'hardware runs what it has, whatever CPUID says'
+                                continue
+                        fi
+                        for model in 486 pentium v1 v2 max v2,-sse4.2,+aes v2,-sse v2,-lm; do
+                                label="$name $model"
+                                run_guest "$engine" "$name" --cpu "$model"
+                        done
+                        label=
                         ;;
                 *) run_guest "$engine" "$name" ;;
                 esac
