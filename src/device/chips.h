@@ -33,19 +33,13 @@ struct mc146818_config { /* NULL: no floppy drive; disk, CD, floppy */
 };
 extern const struct device_class mc146818_class;
 
-/* i8042.c, ps2.c -- ports 60h and 64h; irq: keyboard (1). */
+/* i8042.c, ps2.c -- ports 60h and 64h; irq: keyboard (1). Events: enum input_event. */
 struct i8042_config {
 	int mouse_irq; /* 12; without a config it is 12 */
 };
-enum i8042_event {
-	I8042_KEY = 0,   /* data: one or more whole scan codes of set 2, with their E0h and F0h prefixes */
-	I8042_MOUSE = 1, /* data: struct i8042_mouse */
-};
-struct i8042_mouse {
-	int32_t dx, dy, wheel; /* moved by; dy counts up, wheel counts towards the user */
-	uint32_t buttons;      /* held now: bit 0 left, 1 right, 2 middle */
-};
 extern const struct device_class i8042_class;
+/* For struct screen: nothing waits in the keyboard or the controller. */
+bool i8042_keys_taken(struct device *);
 
 /* fpu_error.c -- base F0h: FERR# to IRQ 13, and IGNNE#. */
 extern const struct device_class fpu_error_class;
@@ -139,6 +133,17 @@ struct i82077_config {
 extern const struct device_class i82077_class;
 /* i82077_media.c -- The CMOS type of a drive for a disk of this many bytes; false: no floppy disk is that large. */
 bool i82077_drive_type(uint64_t bytes, uint8_t *type);
+
+/* vga.c and what it names -- PCI function 1234:1111, a VGA with Bochs's VBE interface and 16 MiB of memory. */
+struct vga_config {
+	const uint8_t *rom;   /* its BIOS, copied; NULL: none */
+	size_t rom_size;
+};
+extern const struct device_class vga_class;
+/* For struct screen. */
+struct picture;
+int vga_screen_draw(struct device *, struct picture *, bool steady);
+char *vga_screen_text(struct device *);
 
 /* debug_exit.c -- base: four ports (F4h or 501h): a write of v ends the VM with VM_DEBUG_EXIT, value (v << 1) | 1. */
 extern const struct device_class debug_exit_class;

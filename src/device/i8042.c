@@ -9,6 +9,7 @@
 #include "device/chips.h"
 #include <errno.h>
 #include <string.h>
+#include "backend/screen.h"
 #include "device/ps2.h"
 
 #define PORT_DATA 0
@@ -281,14 +282,23 @@ static void i8042_write(struct device *d, uint64_t offset, unsigned size, uint64
 static void i8042_event(struct device *d, unsigned kind, const void *bytes, size_t len)
 {
 	struct i8042 *k = of(d);
-	if (kind == I8042_KEY) {
+	if (kind == INPUT_KEY) {
 		ps2_keyboard_input(&k->keyboard, bytes, len);
-	} else if (kind == I8042_MOUSE && len == sizeof(struct i8042_mouse)) {
-		struct i8042_mouse m;
+	} else if (kind == INPUT_MOUSE && len == sizeof(struct input_mouse)) {
+		struct input_mouse m;
 		memcpy(&m, bytes, sizeof(m));
 		ps2_mouse_input(&k->mouse, m.dx, m.dy, m.wheel, m.buttons);
 	}
 	update(k);
+}
+
+bool i8042_keys_taken(struct device *d)
+{
+	struct i8042 *k = of(d);
+	pthread_mutex_lock(&d->lock);
+	bool taken = !ps2_pending(&k->keyboard.port) && !(k->r.full && !k->r.output_aux);
+	pthread_mutex_unlock(&d->lock);
+	return taken;
 }
 
 /* As a BIOS leaves it: keyboard with translation and interrupt, mouse off, A20 on. */

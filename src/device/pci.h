@@ -56,6 +56,7 @@ struct pci_model {
 	uint8_t pin;               /* 1 to 4: INTA to INTD, 0: none */
 	uint16_t command;          /* bits that are always set */
 	uint16_t status;           /* likewise */
+	uint16_t decodes;          /* bits of the command register for what it answers to without a BAR: writable */
 	uint8_t capabilities;      /* where the list begins, 0: none; its contents are among the registers */
 	struct pci_bar_model bar[PCI_BARS + 1]; /* the last one: the expansion ROM */
 	const struct pci_register *registers;

@@ -67,7 +67,7 @@ static void build_bar(struct pci_function *f, unsigned index)
 
 static uint16_t command_writable(const struct pci_model *m)
 {
-	uint16_t writable = COMMAND_WRITABLE;
+	uint16_t writable = COMMAND_WRITABLE | m->decodes;
 	for (unsigned i = 0; i <= PCI_BARS; i++) {
 		if (m->bar[i].kind == PCI_BAR_IO)
 			writable |= PCI_COMMAND_IO;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The keyboard controller with its keyboard and mouse: commands, translation, queues, interrupts; and the other
  * ways to reset. */
+#include "backend/screen.h"
 #include "machine.h"
 
 enum { KBD_IRQ = 1, AUX_IRQ = 12 };
@@ -67,14 +68,14 @@ static void mouse(uint8_t value)
 
 static void keys(const char *codes, size_t len)
 {
-	event_post(device_find(vm, "kbd"), I8042_KEY, codes, len);
+	event_post(device_find(vm, "kbd"), INPUT_KEY, codes, len);
 }
 #define KEYS(text) keys(text, sizeof(text) - 1)
 
 static void move(int dx, int dy, int wheel, unsigned buttons)
 {
-	struct i8042_mouse m = { dx, dy, wheel, buttons };
-	event_post(device_find(vm, "kbd"), I8042_MOUSE, &m, sizeof(m));
+	struct input_mouse m = { dx, dy, wheel, buttons };
+	event_post(device_find(vm, "kbd"), INPUT_MOUSE, &m, sizeof(m));
 }
 
 static bool reset_asked(void)
