@@ -56,7 +56,7 @@ _Static_assert(sizeof(struct fadt) == 244, "FADT revision 4");
 enum { /* flags, table 5.10; boot_arch, table 5.11 */
 	FADT_WBINVD = BIT(0), FADT_C1 = BIT(2), FADT_NO_SLEEP_BUTTON = BIT(5), FADT_NO_FIXED_RTC = BIT(6),
 	FADT_TIMER_32 = BIT(8), FADT_RESET = BIT(10),
-	ARCH_LEGACY = BIT(0), ARCH_8042 = BIT(1), ARCH_NO_VGA = BIT(2),
+	ARCH_LEGACY = BIT(0), ARCH_8042 = BIT(1),
 	PROFILE_DESKTOP = 1, NO_C2 = 101, NO_C3 = 1001,
 	CMOS_CENTURY = 0x32, RESET_FULL = 0x0e,
 	PM1_EVENT_LENGTH = 4, PM1_CONTROL_LENGTH = 2, PM_TIMER_LENGTH = 4,
@@ -188,7 +188,7 @@ static uint32_t add_fadt(struct acpi_block *b, const struct firmware_facts *fact
 		.c2_latency = NO_C2,
 		.c3_latency = NO_C3,
 		.century = CMOS_CENTURY,
-		.boot_arch = ARCH_LEGACY | ARCH_8042 | ARCH_NO_VGA,
+		.boot_arch = ARCH_LEGACY | ARCH_8042,
 		.flags = FADT_WBINVD | FADT_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC | FADT_RESET | FADT_TIMER_32,
 		.reset = port(PC_RESET_PORT, 1),
 		.reset_value = RESET_FULL,

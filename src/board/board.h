@@ -5,6 +5,7 @@
 
 struct chardev;
 struct image;
+struct screen;
 
 #define BOARD_FLOPPIES 2
 #define BOARD_DRIVES 4 /* disks and CDs together */
@@ -15,6 +16,8 @@ struct board_options { /* what the command line adds to the table */
 	int debug_exit_port;           /* -1: none */
 	const uint8_t *bios;           /* ROM image, copied; NULL: none, the board plays the firmware */
 	size_t bios_size;              /* 64 KiB to 16 MiB, in steps of 64 KiB */
+	const uint8_t *vga_bios;       /* its ROM, copied; NULL: none, and no font where the board plays the firmware */
+	size_t vga_bios_size;
 	struct chardev *bios_log;      /* backend of port 402h, where SeaBIOS writes what it does */
 	struct image *floppy[BOARD_FLOPPIES]; /* in drive A, B; no image: no drive */
 	struct image *disk[BOARD_DRIVES], *cdrom[BOARD_DRIVES]; /* in this order; BOARD_DRIVES at most */
@@ -28,5 +31,6 @@ struct board {
 	/* Without a BIOS: leaves memory, chips and processors as one would, for a loader that comes after; once
 	 * after each reset. *rsdp: where the ACPI tables begin. 0 or -errno, after log_error. */
 	int (*firmware)(struct vm *, gpa_t *rsdp);
+	void (*screen)(struct vm *, struct screen *);
 };
 extern const struct board board_pc;

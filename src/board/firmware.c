@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include "board/acpi.h"
+#include "board/text_mode.h"
 #include "util/log.h"
 #include "vm/vcpu.h"
 #include "x86/cpuid.h"
@@ -16,9 +17,24 @@
 struct bios_data { /* from 0040:0000; what a 32-bit system still reads */
 	uint16_t uart[4], printer[3];
 	uint16_t ebda_segment;
-	uint16_t equipment;      /* bits 11:9: number of UARTs; bit 1: math coprocessor; bit 2: PS/2 mouse */
+	uint16_t equipment;      /* bits 11:9: number of UARTs; 5:4: 2 for colour, 80 columns; 2: PS/2 mouse; 1: math coprocessor */
 	uint8_t reserved;
 	uint16_t memory_kib;     /* below the EBDA */
+} __attribute__((packed));
+
+#define VIDEO_DATA_AT 0x449
+struct video_data { /* the screen that text_mode_set leaves */
+	uint8_t mode;
+	uint16_t columns, page_bytes, page_start;
+	uint16_t cursor[8];      /* of each page: column, row */
+	uint16_t cursor_shape;   /* last line, first line */
+	uint8_t page;
+	uint16_t crtc_port;
+} __attribute__((packed));
+#define VIDEO_ROWS_AT 0x484
+struct video_rows {
+	uint8_t last_row;
+	uint16_t character_lines;
 } __attribute__((packed));
 
 gpa_t firmware_take(struct firmware_area *area, uint64_t size, uint64_t align)
@@ -77,11 +93,16 @@ static int set_memory_types(struct vm *vm)
 static void write_bios_data(struct firmware_area *area, const struct firmware_facts *facts)
 {
 	struct bios_data data = { .ebda_segment = PC_EBDA >> 4, .memory_kib = PC_EBDA / KiB };
-	data.equipment = (uint16_t)(facts->uarts << 9 | BIT(1));
+	data.equipment = (uint16_t)(facts->uarts << 9 | 2 << 4 | BIT(1));
 	for (unsigned i = 0; i < facts->uarts; i++)
 		data.uart[i] = facts->uart[i].port;
 	uint8_t ebda_kib = (PC_VGA_START - PC_EBDA) / KiB;
 	firmware_write(area, BDA_AT, &data, sizeof(data));
+	static const struct video_data video = { .mode = 3, .columns = TEXT_MODE_COLUMNS, .page_bytes = 4 * KiB, .cursor_shape = 0x0d0e,
+		.crtc_port = 0x3d4 };
+	static const struct video_rows rows = { .last_row = TEXT_MODE_ROWS - 1, .character_lines = TEXT_MODE_GLYPH };
+	firmware_write(area, VIDEO_DATA_AT, &video, sizeof(video));
+	firmware_write(area, VIDEO_ROWS_AT, &rows, sizeof(rows));
 	firmware_write(area, PC_EBDA, &ebda_kib, sizeof(ebda_kib));
 }
 

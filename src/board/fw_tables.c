@@ -154,7 +154,7 @@ int fw_tables_fill(struct fw_tables *t, struct device *fw_cfg)
 		unsigned size;
 	} numbers[] = {
 		{ FW_CFG_RAM_SIZE, t->vm->memory.ram_size, 8 },
-		{ FW_CFG_NO_GRAPHIC, 1, 2 },
+		{ FW_CFG_NO_GRAPHIC, 0, 2 },
 		{ FW_CFG_CPUS, t->vm->config.cpus, 2 },
 		{ FW_CFG_CPUS_MAX, t->vm->config.cpus, 2 },
 		{ FW_CFG_BOOT_MENU, 0, 2 },

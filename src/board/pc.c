@@ -8,9 +8,11 @@
 #include <errno.h>
 #include "backend/chardev.h"
 #include "backend/image.h"
+#include "backend/screen.h"
 #include "board/board.h"
 #include "board/firmware.h"
 #include "board/fw_tables.h"
+#include "board/text_mode.h"
 #include "device/chips.h"
 #include "device/fw_cfg.h"
 #include "device/pci.h"
@@ -23,6 +25,7 @@ static const struct i8042_config i8042_config = { .mouse_irq = 12 };
 #define RESET_CONTROL "cf9"
 #define PM_BLOCK "acpi-pm"
 #define DMA "dma"
+#define KEYBOARD "kbd"
 static const struct pci_config pci_config = { .reset_control = RESET_CONTROL };
 static const struct piix4_pm_config pm_config = { .block = PM_BLOCK };
 
@@ -31,7 +34,7 @@ static const struct device_place fixed[] = {
 	{ .class = &i8259_class, .name = "pic", .base = 0x20, .irq = -1 },
 	{ .class = &lapic_class, .name = "lapic", .base = PC_LAPIC, .irq = -1, .config = &lapic_config },
 	{ .class = &i8254_class, .name = "pit", .base = 0x40, .irq = 0 },
-	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1, .config = &i8042_config },
+	{ .class = &i8042_class, .name = KEYBOARD, .base = 0x60, .irq = 1, .config = &i8042_config },
 	{ .class = &i8237_class, .name = DMA, .irq = -1 },
 	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
 	{ .class = &fpu_error_class, .name = "fpu-error", .base = 0xf0, .irq = 13 },
@@ -59,6 +62,7 @@ static const struct device_place bios_log = { .class = &debugcon_class, .name = 
 	.irq = -1 };
 static const struct device_place host_bridge = { .class = &i440fx_class, .name = "i440fx", .base = PC_HOST_BRIDGE,
 	.irq = -1 };
+static const struct device_place vga = { .class = &vga_class, .name = "vga", .base = PC_VGA_FUNCTION, .irq = -1 };
 static const struct device_place fw_cfg = { .class = &fw_cfg_class, .name = "fw_cfg", .base = PC_FW_CFG_PORT,
 	.irq = -1 };
 
@@ -74,8 +78,9 @@ struct pc {
 	struct mc146818_config rtc_config;
 	struct i82077_config fdc_config;
 	struct ide_config ide_config;
+	struct vga_config vga_config;
 	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon, bios_log, host_bridge, fw_cfg, rtc, fdc,
-		ide;
+		ide, vga;
 	struct firmware_facts facts;
 	struct fw_tables tables;
 };
@@ -218,7 +223,10 @@ static int build(struct vm *vm, const struct board_options *options)
 	if (error)
 		return error;
 	connect_lines(vm, device_find(vm, "pic"), device_find(vm, "ioapic"));
-	error = create_rtc(vm, pc, options);
+	pc->vga_config = (struct vga_config){ options->vga_bios, options->vga_bios_size };
+	error = create_with(vm, &pc->vga, &vga, &pc->vga_config);
+	if (!error)
+		error = create_rtc(vm, pc, options);
 	if (!error)
 		error = create_drives(vm, pc, options);
 	if (!error)
@@ -241,9 +249,16 @@ static int firmware(struct vm *vm, gpa_t *rsdp)
 {
 	struct pc *pc = (struct pc *)device_find(vm, pc_place.name);
 	pci_setup(vm);
+	text_mode_set(vm, pc->vga_config.rom, pc->vga_config.rom_size);
 	pc->facts.pm_base = acpi_pm_base(device_find(vm, PM_BLOCK));
 	return firmware_install(vm, &pc->facts, rsdp);
 }
 
+static void screen(struct vm *vm, struct screen *s)
+{
+	*s = (struct screen){ .adapter = device_find(vm, vga.name), .input = device_find(vm, KEYBOARD), .draw = vga_screen_draw,
+		.text = vga_screen_text, .keys_taken = i8042_keys_taken };
+}
+
 const struct board board_pc = { .name = "pc", .summary = "a PC with PCI, APICs and ACPI", .build = build,
-	.firmware = firmware };
+	.firmware = firmware, .screen = screen };

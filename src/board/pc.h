@@ -5,6 +5,7 @@
 /* Below 1 MiB. */
 #define PC_EBDA 0x9fc00ULL          /* extended BIOS data area: the last KiB of conventional memory */
 #define PC_VGA_START 0xa0000ULL
+#define PC_TEXT_START 0xb8000ULL    /* video memory in text modes */
 #define PC_BIOS_START 0xe0000ULL    /* firmware tables: reserved */
 #define PC_BIOS_END 0x100000ULL
 /* And below 4 GiB: where the interrupt chips' registers are. */
@@ -12,7 +13,8 @@
 #define PC_LAPIC 0xfee00000u
 
 /* PCI functions, and the ISA interrupts that PIRQ A to D are routed to. */
-enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_IDE_FUNCTION = 1 << 3 | 1, PC_PM_FUNCTION = 1 << 3 | 3 };
+enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_IDE_FUNCTION = 1 << 3 | 1, PC_PM_FUNCTION = 1 << 3 | 3,
+	PC_VGA_FUNCTION = 2 << 3 };
 #define PC_PCI_IRQS 5, 10, 11
 
 /* Ports. */

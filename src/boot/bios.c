@@ -15,11 +15,22 @@ static const char *const seabios[] = {
 	"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin", "/usr/share/seabios/bios.bin",
 };
 
+static const char *const vga_bios[] = { "/usr/share/seabios/vgabios-stdvga.bin", "/usr/share/qemu/vgabios-stdvga.bin" };
+#define VGA_BIOS_MOST (64 * KiB)
+
+static const char *first_there(const char *const *paths, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!access(paths[i], R_OK))
+			return paths[i];
+	return NULL;
+}
+
 static const char *find_seabios(void)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(seabios); i++)
-		if (!access(seabios[i], R_OK))
-			return seabios[i];
+	const char *path = first_there(seabios, ARRAY_SIZE(seabios));
+	if (path)
+		return path;
 	log_error("there is no BIOS on this host: install Debian's package seabios (apt-get install seabios), or name a "
 		  "file with --bios");
 	return NULL;
@@ -42,6 +53,19 @@ int bios_read(struct boot_image *image, const char *name)
 	}
 	if (is_empty(image->data + image->size - RESET_VECTOR, RESET_VECTOR)) {
 		log_error("%s is no BIOS: there is nothing at the reset vector, 16 bytes before its end", path);
+		return -ENOEXEC;
+	}
+	return 0;
+}
+
+int bios_read_vga(struct boot_image *image)
+{
+	const char *path = first_there(vga_bios, ARRAY_SIZE(vga_bios));
+	int error = path ? boot_image_read(image, path) : 0;
+	if (error || !path)
+		return error;
+	if (image->size > VGA_BIOS_MOST || image->size < 2 || image->data[0] != 0x55 || image->data[1] != 0xaa) {
+		log_error("%s is no BIOS of a VGA adapter: installing Debian's package seabios anew may help", path);
 		return -ENOEXEC;
 	}
 	return 0;

@@ -41,6 +41,8 @@ int boot_load(struct vm *, const struct boot_request *);
  * or -errno, after an error that says what is wrong and which package helps. */
 #define BIOS_SEABIOS "seabios"
 int bios_read(struct boot_image *, const char *name);
+/* Reads the BIOS of the VGA adapter where this host has it; without it the image stays empty. 0 or -errno after an error. */
+int bios_read_vga(struct boot_image *);
 /* boot.c -- */
 int boot_image_read(struct boot_image *, const char *path);
 void boot_image_free(struct boot_image *);

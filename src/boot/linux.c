@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "board/text_mode.h"
 #include "boot/boot.h"
 #include "util/log.h"
 #include "util/options.h"
@@ -223,6 +224,8 @@ static int write_zero_page(struct vm *vm, const struct plan *p)
 		page->ext_ramdisk_image = (uint32_t)(p->initrd >> 32);
 		page->ext_ramdisk_size = (uint32_t)(size >> 32);
 	}
+	page->screen = (struct linux_screen){ .mode = 3, .columns = TEXT_MODE_COLUMNS, .rows = TEXT_MODE_ROWS,
+		.is_vga = LINUX_SCREEN_VGA_TEXT, .character_lines = TEXT_MODE_GLYPH };
 	page->acpi_rsdp_addr = p->request->rsdp;
 	page->alt_mem_k = (uint32_t)((e820_low_end(vm->memory.ram_size) - MiB) / KiB);
 	page->e820_entries = (uint8_t)map.count;

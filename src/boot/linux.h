@@ -51,8 +51,24 @@ struct linux_header { /* from offset 1F1h; fields below a protocol version are a
 #define XLF_KERNEL_64 BIT(0)           /* has the 64-bit entry */
 #define XLF_ABOVE_4G BIT(1)            /* kernel, zero page, command line and initrd may lie above 4 GiB */
 
+struct linux_screen { /* include/uapi/linux/screen_info.h; a text screen's part of it */
+	uint8_t cursor_column, cursor_row;
+	uint16_t ext_mem_k;
+	uint16_t page;
+	uint8_t mode;                  /* of the video BIOS: 3 */
+	uint8_t columns;
+	uint8_t flags, unused1;
+	uint16_t ega_bx;               /* not 0x10: an EGA or VGA */
+	uint16_t unused2;
+	uint8_t rows;
+	uint8_t is_vga;                /* LINUX_SCREEN_*: what drivers may assume */
+	uint16_t character_lines;
+	uint8_t unused3[0x40 - 0x12];
+} __attribute__((packed));
+#define LINUX_SCREEN_VGA_TEXT 1
+
 struct linux_zero_page {
-	uint8_t screen_info[0x40];     /* all zero: no display */
+	struct linux_screen screen;    /* 000h */
 	uint8_t apm_etc[0x30];
 	uint64_t acpi_rsdp_addr;       /* 070h */
 	uint8_t unused1[0x48];
@@ -72,6 +88,7 @@ struct linux_zero_page {
 } __attribute__((packed));
 
 _Static_assert(sizeof(struct linux_header) == 0x26c - LINUX_HEADER_AT, "the header ends at 26Ch");
+_Static_assert(sizeof(struct linux_screen) == 0x40, "the screen's part of the zero page");
 _Static_assert(sizeof(struct linux_zero_page) == 4096, "one page");
 _Static_assert(offsetof(struct linux_zero_page, e820_entries) == 0x1e8, "zero page");
 _Static_assert(offsetof(struct linux_zero_page, header) == LINUX_HEADER_AT, "zero page");

@@ -11,6 +11,7 @@
 #include "board/board.h"
 #include "boot/boot.h"
 #include "cmd/cmd.h"
+#include "cmd/screen.h"
 #include "control/control.h"
 #include "engine/engine.h"
 #include "util/log.h"
@@ -25,7 +26,7 @@
 #define DEFAULT_MODEL "v2"
 
 struct run_options {
-	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace;
+	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *screenshot, *screen_text;
 	uint64_t memory, cpus, debug_exit;
 	struct option_list initrd, serial, floppy, disk, cdrom;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
@@ -58,6 +59,9 @@ static const struct option_row options[] = {
 	{ "debugcon", "BACKEND", "where port E9h leads to: as --serial (default: not there)", OPTION_STRING, AT(debugcon), 0, 0 },
 	{ "debug-exit", "PORT", "a guest that writes v to this port ends the machine, with\nexit status 2v + 1 (default: not there)",
 	  OPTION_NUMBER, AT(debug_exit), 0, 0xfffc },
+	{ "screenshot", "FILE", "a picture of the screen, at the end and at each SIGUSR2: a name\nthat ends in .ppm", OPTION_STRING, AT(screenshot),
+	  0, 0 },
+	{ "screen-text", "FILE", "the text on the screen, likewise: UTF-8, one line a row", OPTION_STRING, AT(screen_text), 0, 0 },
 	{ "clock", "host|instructions", "what the guest's time follows: the host's, or the count of\ninstructions (two runs are then the same)",
 	  OPTION_CHOICE, AT(clock), 0, 0 },
 	{ "name", "NAME", "what to call the machine, for \"doppel list\", \"pause\", \"stop\" and so\non (default: doppel- and the process ID)",
@@ -93,9 +97,19 @@ COMMAND(run_command);
  * called. SIGALRM is how we tell it to end. */
 struct signals {
 	struct vm *vm;
+	const struct run_options *options;
 	pthread_t thread;
 	sigset_t set, before;
 };
+
+static int show_screen(struct vm *vm, const struct run_options *o)
+{
+	struct screen screen;
+	if (!o->screenshot && !o->screen_text)
+		return 0;
+	board_pc.screen(vm, &screen);
+	return screen_save(&screen, o->screenshot, o->screen_text);
+}
 
 static void *signal_thread(void *arg)
 {
@@ -115,6 +129,10 @@ static void *signal_thread(void *arg)
 			terminal_resume();
 			continue;
 		}
+		if (signal == SIGUSR2) {
+			show_screen(s->vm, s->options);
+			continue;
+		}
 		if (ending) { /* asked twice: the output that is still owed is given up */
 			terminal_restore();
 			_exit(EXIT_SIGNAL + signal);
@@ -127,15 +145,16 @@ static void *signal_thread(void *arg)
 /* Before any other thread: they inherit the mask. */
 static void signals_hold(struct signals *s)
 {
-	static const int held[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGALRM };
+	static const int held[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGUSR2, SIGALRM };
 	sigemptyset(&s->set);
 	for (unsigned i = 0; i < ARRAY_SIZE(held); i++)
 		sigaddset(&s->set, held[i]);
 	pthread_sigmask(SIG_BLOCK, &s->set, &s->before);
 }
 
-static int signals_start(struct signals *s, struct vm *vm)
+static int signals_start(struct signals *s, struct vm *vm, const struct run_options *o)
 {
+	s->options = o;
 	s->vm = vm;
 	int error = pthread_create(&s->thread, NULL, signal_thread, s);
 	if (error)
@@ -156,7 +175,7 @@ struct machine {
 	struct vm_config config;
 	struct board_options board;
 	struct boot_request request;
-	struct boot_image bios;
+	struct boot_image bios, vga_bios;
 	struct vm *vm;
 	struct signals signals;
 	struct x86_model model;
@@ -339,6 +358,10 @@ static void close_list(struct image **images, unsigned count)
 static int read_images(struct machine *m, const struct run_options *o)
 {
 	m->request.append = o->append ? o->append : "";
+	if (bios_read_vga(&m->vga_bios))
+		return EXIT_HOST;
+	m->board.vga_bios = m->vga_bios.data;
+	m->board.vga_bios_size = m->vga_bios.size;
 	if (o->bios) {
 		if (bios_read(&m->bios, o->bios))
 			return EXIT_HOST;
@@ -400,6 +423,7 @@ static void tear_down(struct machine *m)
 	for (unsigned i = 0; i < m->request.modules; i++)
 		boot_module_free(&m->request.module[i]);
 	boot_image_free(&m->bios);
+	boot_image_free(&m->vga_bios);
 }
 
 static int ended(const struct vm *vm, enum vm_end end)
@@ -446,7 +470,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	status = EXIT_HOST;
 	if (o->paused)
 		vm_pause(m->vm);
-	if (open_control(m, o) || signals_start(&m->signals, m->vm))
+	if (open_control(m, o) || signals_start(&m->signals, m->vm, o))
 		goto out;
 	if (!vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);
@@ -459,6 +483,8 @@ static int run_machine(struct machine *m, const struct run_options *o)
 		if (m->board.bios_log)
 			m->board.bios_log->ops->stop(m->board.bios_log);
 		status = ended(m->vm, end);
+		if (show_screen(m->vm, o) && !status)
+			status = EXIT_HOST;
 		if (o->stats)
 			stats_print(m->vm, stderr);
 		if (o->hash)
