@@ -27,7 +27,10 @@ void ata_fail(struct ata_drive *d, uint8_t error)
 
 void ata_block_in(struct ata_drive *d, bool interrupt)
 {
-	d->r.end = d->r.at + MIN(d->host.kind->block_size(d), d->r.filled - d->r.at);
+	uint32_t bytes = MIN(d->host.kind->block_size(d), d->r.filled - d->r.at);
+	d->r.end = d->r.at + bytes;
+	if (d->host.kind->tell_block)
+		d->host.kind->tell_block(d, bytes);
 	set_status(d, ATA_IN, ATA_DRDY | ATA_DSC | ATA_DRQ, interrupt);
 }
 

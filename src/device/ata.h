@@ -94,7 +94,8 @@ struct ata_kind {
 	void (*block_out_done)(struct ata_drive *);     /* the host gave the block */
 	void (*host_done)(struct ata_drive *, const struct image_done *);
 	void (*ask_again)(struct ata_drive *);          /* after a load: repeats what was with the image */
-	uint32_t (*block_size)(const struct ata_drive *); /* of what goes through the data register at once; a CD says it to the host */
+	uint32_t (*block_size)(const struct ata_drive *); /* of what goes through the data register at once */
+	void (*tell_block)(struct ata_drive *, uint32_t bytes); /* to the host, where the protocol wants it; may be NULL */
 	bool (*valid)(const struct ata_drive *);        /* after a load */
 };
 extern const struct ata_kind ata_disk, ata_cdrom;

@@ -50,18 +50,13 @@ static uint32_t block_size(const struct ata_drive *d)
 }
 
 /* The byte count of a block goes with its interrupt. */
-static void tell_block(struct ata_drive *d)
+static void tell_block(struct ata_drive *d, uint32_t bytes)
 {
-	uint32_t bytes = MIN(block_size(d), d->r.filled - d->r.at);
+	if (d->r.command == IDENTIFY_PACKET)
+		return;
 	d->r.count[NOW] = ATAPI_IO;
 	d->r.lba_mid[NOW] = (uint8_t)bytes;
 	d->r.lba_high[NOW] = (uint8_t)(bytes >> 8);
-}
-
-static void send(struct ata_drive *d)
-{
-	tell_block(d);
-	ata_block_in(d, true);
 }
 
 void atapi_reply(struct ata_drive *d, uint32_t length, uint32_t allocated)
@@ -70,7 +65,7 @@ void atapi_reply(struct ata_drive *d, uint32_t length, uint32_t allocated)
 	d->r.left = 0;
 	d->r.filled = MIN(length, allocated);
 	if (d->r.filled)
-		send(d);
+		ata_block_in(d, true);
 	else
 		atapi_done(d);
 }
@@ -99,7 +94,7 @@ static void host_done(struct ata_drive *d, const struct image_done *done)
 	uint32_t blocks = MIN(d->r.left, d->r.filled / CD_BLOCK);
 	d->r.next += blocks;
 	d->r.left -= blocks;
-	send(d);
+	ata_block_in(d, true);
 }
 
 static void block_in_done(struct ata_drive *d)
@@ -206,5 +201,6 @@ static bool valid(const struct ata_drive *d)
 
 const struct ata_kind ata_cdrom = {
 	.signature_mid = 0x14, .signature_high = 0xeb, .power_on = power_on, .command = command, .block_in_done = block_in_done,
-	.block_out_done = block_out_done, .host_done = host_done, .ask_again = ask, .block_size = block_size, .valid = valid,
+	.block_out_done = block_out_done, .host_done = host_done, .ask_again = ask, .block_size = block_size, .tell_block = tell_block,
+	.valid = valid,
 };
