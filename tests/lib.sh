@@ -111,13 +111,14 @@ counts() {
 # boot_linux KERNEL APPEND COMMAND [ARGUMENT...]: runs COMMAND in a guest with our initramfs, where KERNEL is a guest of
 # tools/guest or a file, APPEND is added to the kernel's command line, and ARGUMENTs go to doppel run. Sets out to what the
 # command wrote, guest to its exit status (empty when the guest never got there), status to doppel's, and err.
-# INITRAMFS names another initramfs, BOOT_SECONDS another time limit than 120.
+# INITRAMFS is another initramfs, a guest or a file, BOOT_SECONDS another time limit than 120.
 boot_linux() {
-        local kernel=$1 append=$2 command=$3
+        local kernel=$1 append=$2 command=$3 initramfs=${INITRAMFS:-initramfs}
         shift 3
         [[ -e $kernel ]] || kernel=$("$top/tools/guest" "$kernel")
         command_archive "$scratch" <<<"$command"
-        cat "$("$top/tools/guest" "${INITRAMFS:-initramfs}")" "$scratch/command.cpio" >"$scratch/initrd"
+        [[ -e $initramfs ]] || initramfs=$("$top/tools/guest" "$initramfs")
+        cat "$initramfs" "$scratch/command.cpio" >"$scratch/initrd"
         rm -f "$scratch/status"
         capture "${BOOT_SECONDS:-120}" "$DOPPEL" run --memory 512M --kernel "$kernel" --initrd "$scratch/initrd" \
                 --append "$quiet_append${append:+ $append}" --serial stdio --debugcon "file:$scratch/status" --no-reboot "$@"
