@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* How an instruction is encoded and what it touches: what a translator needs to write it down again with other registers and
+ * another memory operand. SDM volume 2, chapter 2. */
+#pragma once
+#include "x86/insn.h"
+
+enum shape_kind {
+	SHAPE_NONE,   /* no register there: an opcode extension, or nothing */
+	SHAPE_GPR,
+	SHAPE_VECTOR, /* XMM or YMM */
+	SHAPE_OTHER,  /* x87, MMX, segment, control, debug */
+};
+
+struct shape_register {
+	uint8_t kind;    /* enum shape_kind */
+	uint8_t number;  /* 0 to 15; of AH to BH that of the whole register; of SHAPE_NONE the bits that stand in the encoding */
+	bool high;       /* AH, CH, DH, BH */
+	bool byte;       /* any 8-bit register */
+	bool written;
+};
+
+struct x86_shape {
+	bool vex;
+	uint8_t map;       /* opcode map: 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+	uint8_t opcode;
+	uint8_t prefix;    /* SHAPE_66, ... that belong to the encoding */
+	bool w, l;         /* REX.W or VEX.W; VEX.L */
+	bool has_modrm;
+	bool has_memory;   /* modrm.rm is memory */
+	bool has_vvvv;
+	bool in_opcode;    /* a register in the low bits of the opcode: op */
+	struct shape_register reg, rm, vvvv, op;
+	uint8_t tail, tail_size; /* offset and size of what follows the displacement: immediates */
+	uint8_t memory_size; /* in bytes */
+	bool memory_read, memory_written;
+	bool other_memory;   /* it reaches memory that no operand in modrm names, or by more than one address */
+	uint16_t implied;    /* general registers that it uses without naming them, bit n: register n */
+};
+enum { SHAPE_66 = 1, SHAPE_F2 = 2, SHAPE_F3 = 4, SHAPE_LOCK = 8 };
+
+/* decode.c -- Of the same bytes, mode and model as x86_decode, which must have accepted them. False: an encoding that no translator
+ * need care for. */
+bool x86_decode_shape(struct x86_shape *, const uint8_t *bytes, unsigned length, uint32_t mode, const struct x86_model *);
