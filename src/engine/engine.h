@@ -38,7 +38,7 @@ struct engine {
 	int (*load_state)(struct vcpu *, unsigned groups);
 	int (*store_state)(struct vcpu *, unsigned groups);
 	void (*tlb_flush)(struct vcpu *, enum x86_flush, unsigned pcid, gva_t);
-	/* A page that carries PAGE_CODE or PAGE_TRACED was written by someone else (DMA, another vCPU, the
+	/* A page that carries PAGE_CODE, PAGE_TRANSLATED or PAGE_TRACED was written by someone else (DMA, another vCPU, the
 	 * loader). Any thread. */
 	void (*code_changed)(struct vm *, gpa_t, uint64_t len);
 	/* The map of regions is another: whatever was derived from the old one is to be dropped. At a safe point,

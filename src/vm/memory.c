@@ -397,7 +397,7 @@ void memory_written(struct vm *vm, gpa_t gpa, uint64_t len)
 		size = MIN(size, PAGE_SIZE - (gpa & ~X86_PAGE_MASK));
 		uint64_t page = memory_offset(m, host) / PAGE_SIZE;
 		page_bits_set(m, page, PAGE_DIRTY);
-		if (page_bits_get(m, page) & (PAGE_CODE | PAGE_TRACED))
+		if (page_bits_get(m, page) & (PAGE_CODE | PAGE_TRANSLATED | PAGE_TRACED))
 			code_changed(vm, gpa, size);
 	}
 }

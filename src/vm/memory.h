@@ -48,6 +48,7 @@ struct memory_window {
 /* Page bits, one byte a page of the memfd. */
 #define PAGE_DIRTY 0x01u  /* written since the log was read last */
 #define PAGE_CODE 0x02u   /* an engine holds decoded or translated code from it */
+#define PAGE_TRANSLATED 0x08u /* the same, for an engine beside the interpreter */
 #define PAGE_TRACED 0x04u /* each write is to be reported to the engines (debugging, page-table mirrors) */
 
 struct memory {
@@ -124,7 +125,7 @@ int guest_iov_begin(struct vm *, gpa_t, uint64_t len, bool to_guest, struct iove
 void guest_iov_end(struct vm *, gpa_t, uint64_t done, bool to_guest);
 
 /* Page bits by memfd page number. memory_written is what every writer owes: sets DIRTY, and tells the engines
- * (code_changed) if CODE or TRACED is set. */
+ * (code_changed) if CODE, TRANSLATED or TRACED is set. */
 void memory_written(struct vm *, gpa_t, uint64_t len);
 static inline uint8_t page_bits_get(struct memory *m, uint64_t page)
 {

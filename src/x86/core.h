@@ -20,6 +20,7 @@ enum x86_flush {
 	FLUSH_PAGE,       /* INVLPG: one address, in every PCID's global and this PCID's entries */
 	FLUSH_PCID,       /* INVPCID type 1: one PCID, without globals */
 	FLUSH_SWITCH,     /* a MOV to CR3 that keeps the entries of the PCID it switches to */
+	FLUSH_WRITES,     /* no translation changed: the right to write straight to memory ended */
 };
 
 /* What stands around a processor. All calls come from the thread that runs the core. */
@@ -201,8 +202,9 @@ bool x86_walk(struct x86_core *, gva_t, enum x86_access, bool user, bool commit,
 bool x86_peek(struct x86_core *, gva_t, void *data, size_t size);
 /* tlb.c */
 void x86_tlb_flush(struct x86_core *, enum x86_flush, unsigned pcid, gva_t);
-/* Forgets write entries, so that pages are marked dirty or reported as code again. */
+/* Forgets write entries, so that pages are marked dirty or reported as code again; x86_tlb_drop_writes: without telling engines. */
 void x86_tlb_flush_writes(struct x86_core *);
+void x86_tlb_drop_writes(struct x86_core *);
 /* The page that the linear address `rip` (CS.base + RIP) is in, for fetching: fills the entry's page and host; raises #PF / #GP with
  * i == NULL. The entry is valid until mapping_generation moves. */
 const struct fetch_entry *x86_fetch_page(struct x86_core *, gva_t rip);

@@ -496,6 +496,13 @@ void x86_tlb_flush(struct x86_core *core, enum x86_flush what, unsigned pcid, gv
 
 void x86_tlb_flush_writes(struct x86_core *core)
 {
+	x86_tlb_drop_writes(core);
+	if (core->env->tlb_flush)
+		core->env->tlb_flush(core, FLUSH_WRITES, 0, 0);
+}
+
+void x86_tlb_drop_writes(struct x86_core *core)
+{
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++) {
 		struct tlb_set *set = &core->tlbs[kind];
 		unsigned looked_at = !set->used ? 0 : set->filled > TLB_LOG ? TLB_ENTRIES : set->filled;
