@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine as the rest of the monitor sees it: set-up, requests of other threads, counters. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include "engine/bt/bt.h"
+#include "util/log.h"
+
+#define CHECK(constant, field) _Static_assert((constant) == offsetof(struct bt_state, field), #field)
+CHECK(BT_RUN_MASK, run_mask);
+CHECK(BT_COUNT, count);
+CHECK(BT_PAGE_MASK, page_mask);
+CHECK(BT_SPILL, spill);
+CHECK(BT_FS_BASE, fs_base);
+CHECK(BT_GS_BASE, gs_base);
+CHECK(BT_JUMP_MASK, jump_mask);
+CHECK(BT_EXEC, exec);
+CHECK(BT_MISS, miss);
+CHECK(BT_DISPATCH, dispatch);
+CHECK(BT_POLL, poll);
+CHECK(BT_LINK, link);
+CHECK(BT_UNALIGNED, unaligned);
+CHECK(BT_LOW_MASK, low_mask);
+CHECK(BT_OFFSET_MASK, offset_mask);
+CHECK(BT_CROSS_MASK, cross_mask);
+CHECK(BT_TARGET, target);
+CHECK(BT_ARGUMENT, argument);
+CHECK(BT_ADDRESS, address);
+CHECK(BT_SITE, site);
+CHECK(BT_SAVED, saved);
+CHECK(BT_TABLE, table);
+CHECK(BT_C_STACK, c_stack);
+CHECK(BT_CORE, core);
+CHECK(BT_XSAVE, xsave);
+CHECK(BT_MXCSR, mxcsr);
+CHECK(BT_MXCSR_LIVE, mxcsr_live);
+CHECK(BT_AVX, avx);
+CHECK(BT_AFLAGS, aflags);
+CHECK(BT_JUMPS, jumps);
+#undef CHECK
+_Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
+_Static_assert(offsetof(struct x86_xsave, legacy.xmm) == 160 && offsetof(struct x86_xsave, ymm_high) == 576, "enter.S");
+
+#define GUARD (64 * KiB)
+#define STATE_ROOM 4096 /* before struct bt_state: a return address, and nothing that matters */
+#define HWCAP2_FSGSBASE_BIT BIT(1)
+
+static int state_init(struct bt *bt)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	uint8_t *p = mmap(NULL, GUARD + STATE_ROOM + sizeof(struct bt_state), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	mprotect(p, GUARD, PROT_NONE);
+	bt->state = (struct bt_state *)(p + GUARD + STATE_ROOM);
+	*bt->state = (struct bt_state){
+		.jump_mask = BT_JUMP_COUNT - 1,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry,
+		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
+		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
+		.core = core, .xsave = &core->cpu.xsave,
+	};
+	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */
+	for (unsigned low = 0; low < 4; low++)
+		bt->state->page_mask[low] = (BIT(48) - X86_PAGE_SIZE) >> low | (low ? ~0ULL << (64 - low) : 0);
+	for (unsigned which = 0; which < 2; which++) {
+		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
+		bt_jumps_clear(bt, which);
+	}
+	return 0;
+}
+
+static void vcpu_fini_(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+
+	if (!bt)
+		return;
+	bt_cache_fini(bt);
+	bt_table_fini(bt);
+	if (bt->state)
+		munmap((uint8_t *)bt->state - STATE_ROOM - GUARD, GUARD + STATE_ROOM + sizeof(struct bt_state));
+	pthread_mutex_destroy(&bt->lock);
+	free(bt);
+	vcpu->engine_data[BT_SLOT] = NULL;
+}
+
+static int vcpu_init_(struct vcpu *vcpu)
+{
+	struct bt *bt = calloc(1, sizeof(*bt));
+	int error;
+
+	if (!bt)
+		return -ENOMEM;
+	vcpu->engine_data[BT_SLOT] = bt;
+	bt->vcpu = vcpu;
+	bt->shared = vcpu->vm->engine_data;
+	bt->counting = true;
+	bt->avx = __builtin_cpu_supports("avx");
+	pthread_mutex_init(&bt->lock, NULL);
+	error = state_init(bt);
+	if (!error)
+		error = bt_cache_init(bt);
+	if (!error)
+		error = bt_table_init(bt);
+	if (error) {
+		log_error("engine bt cannot reserve address space for cpu%u (is it limited, see ulimit -v and vm.overcommit_memory?)", vcpu->index);
+		vcpu_fini_(vcpu);
+	}
+	return error;
+}
+
+static int view_init(struct bt_vm *shared, const struct memory *m)
+{
+	shared->ro_size = m->size + 2 * GUARD;
+	shared->ro_map = mmap(NULL, shared->ro_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (shared->ro_map == MAP_FAILED) {
+		shared->ro_map = NULL;
+		return -ENOMEM;
+	}
+	shared->ro = (uint8_t *)shared->ro_map + GUARD;
+	if (mmap(shared->ro, m->size, PROT_READ, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, m->fd, 0) == MAP_FAILED)
+		return -errno;
+	madvise(shared->ro, m->size, MADV_DONTDUMP);
+	return 0;
+}
+
+static void vm_fini_(struct vm *vm)
+{
+	struct bt_vm *shared = vm->engine_data;
+
+	if (!shared)
+		return;
+	if (shared->ro_map)
+		munmap(shared->ro_map, shared->ro_size);
+	bt_holders_fini(shared);
+	free(shared);
+	vm->engine_data = NULL;
+}
+
+static int vm_init_(struct vm *vm)
+{
+	struct bt_vm *shared;
+	int error;
+
+	if (vm->config.cpus > BT_CPUS_MAX) {
+		log_error("engine bt runs machines of up to %u processors; --engine interp runs more", BT_CPUS_MAX);
+		return -EINVAL;
+	}
+	shared = calloc(1, sizeof(*shared));
+	if (!shared)
+		return -ENOMEM;
+	vm->engine_data = shared;
+	bt_signals_init();
+	error = bt_holders_init(shared, vm);
+	if (!error)
+		error = view_init(shared, &vm->memory);
+	if (error)
+		vm_fini_(vm);
+	return error;
+}
+
+static int probe(struct engine_report *report)
+{
+	const char *missing = !__builtin_cpu_supports("bmi2") ? "BMI2 (processors since 2013 have it)"
+			    : !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) ? "FSGSBASE (Linux since 5.9 offers it)" : NULL;
+
+	report->usable = !missing;
+	report->capabilities = ENGINE_COUNTS | ENGINE_STEPS | ENGINE_SMP;
+	report->mips = 2500;
+	if (missing)
+		snprintf(report->why, sizeof(report->why), "this host has no %s; use interp", missing);
+	else
+		snprintf(report->why, sizeof(report->why), "64-bit guest code translated to host code; the rest is interpreted");
+	return 0;
+}
+
+static bool can_run(const struct vcpu *vcpu)
+{
+	return bt_fits(&vcpu->core);
+}
+
+static void kick(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+
+	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
+	if (bt)
+		*(volatile uint64_t *)&bt->state->run_mask = 0;
+}
+
+static void tlb_flush(struct vcpu *vcpu, enum x86_flush what, unsigned pcid, gva_t gva)
+{
+	struct bt *bt = bt_of(vcpu);
+
+	if (bt)
+		bt_table_flush(bt, what, gva);
+}
+
+/* As interp_code_changed. */
+static void post_change(struct bt *bt, gpa_t gpa, uint64_t len)
+{
+	struct bt_changed *last;
+
+	pthread_mutex_lock(&bt->lock);
+	last = bt->changes && bt->changes <= ARRAY_SIZE(bt->changed) ? &bt->changed[bt->changes - 1] : NULL;
+	if (last && align_down(last->gpa, X86_PAGE_SIZE) == align_down(gpa, X86_PAGE_SIZE)) {
+		uint64_t end = MAX(last->gpa + last->len, gpa + len);
+		last->gpa = MIN(last->gpa, gpa);
+		last->len = end - last->gpa;
+	} else {
+		if (bt->changes < ARRAY_SIZE(bt->changed))
+			bt->changed[bt->changes] = (struct bt_changed){ gpa, len };
+		bt->changes += bt->changes <= ARRAY_SIZE(bt->changed);
+	}
+	bt->has_changes = true;
+	pthread_mutex_unlock(&bt->lock);
+	kick(bt->vcpu);
+}
+
+static void code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	const uint8_t *host = memory_host(vm, gpa, 1);
+
+	for (unsigned n = 0; n < vm->config.cpus; n++) {
+		struct bt *bt = vm->vcpu && vm->vcpu[n] ? bt_of(vm->vcpu[n]) : NULL;
+		if (!bt || !bt_holders_has(bt, host))
+			continue;
+		if (bt->vcpu == vcpu_current())
+			bt_invalidate(bt, gpa, len);
+		else
+			post_change(bt, gpa, len);
+	}
+}
+
+static int memory_changed(struct vm *vm)
+{
+	for (unsigned n = 0; vm->vcpu && n < vm->config.cpus; n++) {
+		struct bt *bt = vm->vcpu[n] ? bt_of(vm->vcpu[n]) : NULL;
+		if (!bt)
+			continue;
+		bt_table_flush(bt, FLUSH_ALL, 0);
+		pthread_mutex_lock(&bt->lock);
+		bt->changes = ARRAY_SIZE(bt->changed) + 1;
+		bt->has_changes = true;
+		pthread_mutex_unlock(&bt->lock);
+		kick(bt->vcpu);
+	}
+	return 0;
+}
+
+static int load_state(struct vcpu *vcpu, unsigned groups)
+{
+	if (groups & ~(unsigned)(X86_XSAVE | X86_EVENTS))
+		x86_core_loaded(&vcpu->core);
+	return 0;
+}
+
+static int store_state(struct vcpu *vcpu, unsigned groups)
+{
+	if (groups & X86_FLAGS)
+		vcpu->core.cpu.rflags = x86_flags_get(&vcpu->core);
+	return 0;
+}
+
+#define SUM(field)                                                                                                     \
+	({                                                                                                             \
+		uint64_t sum_ = 0;                                                                                     \
+		for (unsigned n_ = 0; n_ < vm->config.cpus; n_++)                                                      \
+			sum_ += bt_of(vm->vcpu[n_])->stat.field;                                                       \
+		sum_;                                                                                                  \
+	})
+
+static void stats(struct vm *vm, FILE *out)
+{
+	fprintf(out, "bt.blocks %lu\nbt.instructions %lu\nbt.native %lu\nbt.host_bytes %lu\n", SUM(blocks), SUM(insns), SUM(native), SUM(bytes));
+	fprintf(out, "bt.dispatches %lu\nbt.links %lu\nbt.invalidated %lu\nbt.cache_flushes %lu\n", SUM(dispatches), SUM(links),
+		SUM(invalidated), SUM(flushes));
+	fprintf(out, "bt.misses %lu\nbt.fills %lu\nbt.faults %lu\nbt.upgrades %lu\n", SUM(misses), SUM(fills), SUM(faults), SUM(upgrades));
+	fprintf(out, "bt.table_flushes %lu\nbt.page_flushes %lu\nbt.interpreted %lu\n", SUM(table_flushes), SUM(page_flushes), SUM(steps));
+	for (unsigned op = 0; op < X86_OP_COUNT; op++)
+		if (SUM(exec[op]))
+			fprintf(out, "bt.exec.%s %lu\n", x86_ops[op].name, SUM(exec[op]));
+}
+
+const struct engine bt_engine = {
+	.name = "bt",
+	.summary = "binary translation: guest code becomes host code",
+	.slot = BT_SLOT,
+	.preference = 0,
+	.kick_suffices = true,
+	.probe = probe,
+	.vm_init = vm_init_,
+	.vm_fini = vm_fini_,
+	.vcpu_init = vcpu_init_,
+	.vcpu_fini = vcpu_fini_,
+	.can_run = can_run,
+	.run = bt_run,
+	.kick = kick,
+	.load_state = load_state,
+	.store_state = store_state,
+	.tlb_flush = tlb_flush,
+	.code_changed = code_changed,
+	.memory_changed = memory_changed,
+	.stats = stats,
+};
+ENGINE(bt_engine);

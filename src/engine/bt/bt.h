@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* Binary translation, x86 to x86: docs/bt.md has the idea, the register assignment and the proof that guest code stays inside.
+ *
+ * Guest code becomes host code a block at a time, a straight run of instructions up to a branch. Most instructions are written down
+ * again as they are, with registers renamed and the memory operand rewritten. What is not understood calls its exec function.
+ * A block belongs to one processor: no locks, and nobody else frees what runs. */
+#pragma once
+#include <stddef.h>
+#include <string.h>
+#include "engine/bt/layout.h"
+#include "engine/engine.h"
+#include "x86/exec.h"
+#include "x86/shape.h"
+
+#define BT_SLOT 2
+#define BT_BLOCK_MAX 48       /* guest instructions in a block */
+#define BT_JUMP_COUNT (1u << BT_JUMP_BITS)
+#define BT_KINDS 3            /* delta tables: TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_USER */
+#define BT_CPUS_MAX 8         /* each takes 12 TiB of the address space */
+
+/* What translated code sees, at RSP. Before it there is room for one return address. */
+struct bt_state {
+	uint64_t run_mask;            /* sign bit; 0: leave at the next block */
+	uint64_t count;               /* instructions, counted up from minus what may still run: below zero while it may */
+	uint64_t page_mask[4];
+	uint64_t spill[3];
+	uint64_t fs_base, gs_base;
+	uint64_t jump_mask;
+	void *exec, *miss, *dispatch, *poll, *link, *unaligned[3];
+	uint64_t low_mask[3], offset_mask, cross_mask;
+	uint64_t target, argument, address, site, saved;
+	uint64_t *table;
+	void *c_stack;
+	struct x86_core *core;
+	struct x86_xsave *xsave;
+	uint32_t mxcsr, mxcsr_live;
+	uint64_t avx;
+	uint16_t aflags;
+	uint8_t pad[30];
+	void *jumps[2][BT_JUMP_COUNT];
+};
+
+struct bt_insn {                      /* a guest instruction of a block; behind the last one stands one without insn.exec */
+	struct insn insn;
+	uint32_t code;                /* offset of its host code */
+	uint32_t block;
+	uint8_t access, access_size;  /* enum bt_access: what a miss of its memory operand was after */
+	bool vector;                  /* its exec function looks at vector state or MXCSR */
+	bool resumes;                 /* after its exec function the next one may follow */
+};
+enum bt_access { BT_NO_ACCESS, BT_READ, BT_WRITE };
+
+struct bt_exit {                      /* a direct jump within the page: it is patched to lead to its target's block */
+	uint32_t block, to;           /* index + 1 of the block that it leads to, 0: none */
+	uint32_t patch;               /* offset of the 32-bit displacement */
+	uint32_t stub;                /* where it leads without a block */
+	uint32_t next;                /* of those that lead to the same block, index + 1 */
+	uint64_t rip;
+};
+
+struct bt_block {
+	gpa_t gpa, second;            /* second: page that its only instruction continues on, or ~0 */
+	uint64_t rip;
+	uint32_t mode;
+	uint32_t code, code_end;      /* offsets in the code cache */
+	uint32_t jump_entry, entry;   /* by the jump table: checks RIP; by a direct jump: counts, and leaves where asked */
+	uint32_t body;                /* of the first instruction */
+	uint32_t insn;                /* index of the first bt_insn */
+	uint16_t count, bytes;
+	bool dead;
+	uint32_t same_hash, same_page, same_second; /* index + 1 */
+	uint32_t incoming;            /* exits that lead here, index + 1 */
+};
+
+struct bt_page {                      /* guest-physical page that blocks were made from */
+	gpa_t page;
+	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
+	uint32_t first, seconds;      /* index + 1 */
+	struct bt_page *next;
+};
+
+struct bt_log {                       /* which entries of the delta tables are filled: index << 2 | kind */
+	uint64_t *entry;
+	unsigned count;
+};
+
+struct bt_changed { gpa_t gpa; uint64_t len; };
+
+#define BT_HASH_BITS 15
+#define BT_PAGE_HASH_BITS 12
+#define BT_LOG_MAX 32768
+#define BT_LARGE_BITS 4096u
+
+struct bt_vm {                        /* shared by a VM's processors */
+	uint8_t *ro;                  /* a second view of the memfd that cannot be written */
+	void *ro_map;
+	size_t ro_size;
+	pthread_mutex_t lock;         /* guards the masks */
+	_Atomic uint64_t *holders;    /* by page of the memfd: which processors hold code of it */
+	size_t holders_size;
+};
+
+struct bt {
+	struct bt_state *state;
+	struct vcpu *vcpu;
+	struct bt_vm *shared;
+	bool counting;                /* instructions are counted */
+	bool avx;
+	bool went_on;                 /* an exec function went on to the next instruction */
+	uint64_t limit;               /* icount = limit + state.count */
+	bool interpret;               /* the next instruction is not for translated code */
+	uint64_t generation[2];       /* what the jump tables are good for: mapping and supervisor generation */
+	uint32_t mode[2];
+
+	uint8_t *code;                /* the cache */
+	uint32_t code_used;
+	struct bt_insn *insn;
+	uint32_t insns;
+	struct bt_block *block;
+	uint32_t blocks;
+	struct bt_exit *exit;
+	uint32_t exits;
+	uint32_t hash[1 << BT_HASH_BITS];
+	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
+	uint16_t jumps_filled[2][1024];
+	unsigned jumps_count[2];
+
+	uint64_t *table[BT_KINDS];
+	struct bt_log local, global;
+	uint64_t *writers;            /* by page of the memfd: the entry (index << 2 | kind) + 1 that may write it, ~0: several */
+	size_t writers_size;
+	uint64_t large[BT_LARGE_BITS / 64]; /* 2 MiB regions (hashed) where entries are parts of large pages */
+	uint64_t huge;                /* GiB regions (hashed) where entries are parts of 1 GiB pages */
+	unsigned empty_misses;        /* misses that touched the tables without filling them, since these were last empty */
+
+	pthread_mutex_t lock;         /* guards the list below */
+	struct bt_changed changed[64];
+	unsigned changes;
+	_Atomic bool has_changes;
+
+	struct {
+		uint64_t blocks, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
+		uint64_t misses, fills, faults, upgrades, steps, delegated;
+		uint64_t exec[X86_OP_COUNT];
+	} stat;
+};
+
+static inline struct bt *bt_of(struct vcpu *vcpu)
+{
+	return vcpu->engine_data[BT_SLOT];
+}
+
+/* table.c -- the delta tables: docs/bt.md. Own thread, or at a safe point. */
+int bt_table_init(struct bt *);
+void bt_table_fini(struct bt *);
+/* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was
+ * there, but without the right to write. */
+bool bt_table_fill(struct bt *, gva_t, bool write, bool *upgraded);
+void bt_table_flush(struct bt *, enum x86_flush, gva_t);
+/* The page of the memfd is no longer to be written by translated code. */
+void bt_table_protect(struct bt *, uint64_t number);
+
+/* cache.c -- blocks: finding, linking, dropping. Own thread. */
+int bt_cache_init(struct bt *);
+void bt_cache_fini(struct bt *);
+/* The block at RIP, which is exact, translated if need be. Raises the fault of a fetch. NULL: what is there has to be interpreted. */
+struct bt_block *bt_block_get(struct bt *);
+/* Makes the exit lead to the block. */
+void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
+void bt_jump_set(struct bt *, struct bt_block *);
+void bt_jumps_clear(struct bt *, unsigned which);
+void bt_invalidate(struct bt *, gpa_t, uint64_t len);
+void bt_cache_flush(struct bt *);
+/* The instruction whose host code is at this offset; NULL: none. */
+struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
+static inline unsigned bt_jump_slot(uint64_t rip) { return (unsigned)rip & (BT_JUMP_COUNT - 1); }
+
+/* holders.c -- who holds code of a page; see interp/holders.c, whose twin it is. */
+int bt_holders_init(struct bt_vm *, struct vm *);
+void bt_holders_fini(struct bt_vm *);
+void bt_holders_add(struct bt *, gpa_t page);
+void bt_holders_remove(struct bt *, gpa_t page);
+bool bt_holders_has(const struct bt *, const uint8_t *host);
+
+/* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
+bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
+/* Room that a block needs at most. */
+#define BT_BLOCK_ROOM 24576
+#define BT_CODE_SIZE (32u * MiB)
+#define BT_INSNS_MAX (BT_CODE_SIZE / 32)
+#define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
+#define BT_EXITS_MAX (BT_BLOCKS_MAX * 2)
+
+/* run.c -- called by enter.S; they return where to go on, or NULL to leave to bt_run. */
+void *bt_c_exec(struct bt_state *, uint32_t insn), *bt_c_miss(struct bt_state *, uint32_t what), *bt_c_segv(struct bt_state *, uint32_t insn);
+void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t exit), *bt_c_poll(struct bt_state *, uint32_t insn);
+/* Can the processor, as it is now, run translated code? */
+bool bt_fits(const struct x86_core *);
+int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
+void bt_fp_leave(struct bt *);
+
+/* signal.c -- Takes SIGSEGV, SIGBUS and SIGFPE of translated code. */
+void bt_signals_init(void);
+/* Makes the calling thread's signals run on a stack of their own. */
+void bt_signals_thread(struct bt *);
+
+/* enter.S */
+void bt_enter(struct bt_state *, void *host);
+void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void);
+void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void);

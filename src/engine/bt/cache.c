@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* The code cache of a processor: finding, linking and dropping blocks. Host code is written one block after the other until the cache is full;
+ * then all of it goes. A dropped block can no longer be found, but its code stays, so that what runs may end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "engine/bt/emit.h"
+#include "util/log.h"
+
+static void *reserve(size_t size, int protection)
+{
+	void *p = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int bt_cache_init(struct bt *bt)
+{
+	const int rw = PROT_READ | PROT_WRITE;
+
+	/* Writable and executable at once: blocks are linked while they run, by the thread that runs them, and a second mapping for writing
+	 * would be as writable for whoever could write here. */
+	bt->code = reserve(BT_CODE_SIZE, rw | PROT_EXEC);
+	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
+	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
+	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
+	return bt->code && bt->insn && bt->block && bt->exit ? 0 : -ENOMEM;
+}
+
+static void free_pages(struct bt *bt)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
+		for (struct bt_page *p; (p = bt->pages[n]);) {
+			bt->pages[n] = p->next;
+			free(p);
+		}
+}
+
+void bt_cache_fini(struct bt *bt)
+{
+	free_pages(bt);
+	if (bt->code)
+		munmap(bt->code, BT_CODE_SIZE);
+	if (bt->insn)
+		munmap(bt->insn, BT_INSNS_MAX * sizeof(*bt->insn));
+	if (bt->block)
+		munmap(bt->block, BT_BLOCKS_MAX * sizeof(*bt->block));
+	if (bt->exit)
+		munmap(bt->exit, BT_EXITS_MAX * sizeof(*bt->exit));
+}
+
+/* --- the jump tables --- */
+
+void bt_jump_set(struct bt *bt, struct bt_block *b)
+{
+	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(b->rip);
+	void *entry = bt->code + b->jump_entry;
+
+	if (bt->state->jumps[which][slot] == entry)
+		return;
+	bt->state->jumps[which][slot] = entry;
+	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
+		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
+	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
+		bt->jumps_count[which]++;
+}
+
+void bt_jumps_clear(struct bt *bt, unsigned which)
+{
+	bool overflow = bt->jumps_count[which] > ARRAY_SIZE(bt->jumps_filled[which]);
+	unsigned count = overflow ? BT_JUMP_COUNT : bt->jumps_count[which];
+
+	for (unsigned n = 0; n < count; n++)
+		bt->state->jumps[which][overflow ? n : bt->jumps_filled[which][n]] = (void *)(uintptr_t)bt_dispatch_entry;
+	bt->jumps_count[which] = 0;
+}
+
+/* --- pages --- */
+
+static struct bt_page **page_slot(struct bt *bt, gpa_t page)
+{
+	struct bt_page **at = &bt->pages[(page >> X86_PAGE_SHIFT) & (ARRAY_SIZE(bt->pages) - 1)];
+
+	while (*at && (*at)->page != page)
+		at = &(*at)->next;
+	return at;
+}
+
+static struct bt_page *page_get(struct bt *bt, gpa_t page)
+{
+	struct bt_page **slot = page_slot(bt, page);
+
+	if (!*slot) {
+		*slot = calloc(1, sizeof(**slot));
+		if (*slot)
+			(*slot)->page = page;
+	}
+	return *slot;
+}
+
+static uint64_t lines_of(uint64_t first, uint64_t last)
+{
+	first >>= 6, last >>= 6;
+	return (~0ULL << first) & (~0ULL >> (63 - last));
+}
+
+/* --- finding --- */
+
+static uint32_t *bucket_of(struct bt *bt, gpa_t gpa, uint64_t rip)
+{
+	return &bt->hash[((gpa ^ rip << 20) * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS)];
+}
+
+static uint64_t linear_of(const struct x86_core *core, uint64_t rip)
+{
+	return (core->mode & MODE_CODE) == MODE_CODE64 ? rip : (uint32_t)rip; /* flat: the base of CS is 0 */
+}
+
+static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t mode)
+{
+	struct x86_core *core = &bt->vcpu->core;
+
+	for (uint32_t at = *bucket_of(bt, gpa, rip); at; at = bt->block[at - 1].same_hash) {
+		struct bt_block *b = &bt->block[at - 1];
+		if (b->gpa != gpa || b->rip != rip || b->mode != mode)
+			continue;
+		if (b->second != ~0ULL && x86_fetch_page(core, linear_of(core, (rip | (X86_PAGE_SIZE - 1)) + 1))->page != b->second)
+			continue;
+		return b->dead ? NULL : b; /* looking at its second page may have written a page table, and so code */
+	}
+	return NULL;
+}
+
+void bt_cache_flush(struct bt *bt)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
+		for (struct bt_page *p = bt->pages[n]; p; p = p->next)
+			bt_holders_remove(bt, p->page);
+	free_pages(bt);
+	memset(bt->hash, 0, sizeof(bt->hash));
+	for (unsigned which = 0; which < 2; which++) {
+		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
+		bt_jumps_clear(bt, which);
+	}
+	bt->code_used = bt->insns = bt->blocks = bt->exits = 0;
+	bt->stat.flushes++;
+	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
+}
+
+static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, struct bt_page *second)
+{
+	uint32_t number = (uint32_t)(b - bt->block) + 1, *bucket = bucket_of(bt, b->gpa, b->rip);
+	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1);
+
+	b->same_hash = *bucket;
+	*bucket = number;
+	b->same_page = first->first;
+	first->first = number;
+	first->lines |= lines_of(offset, MIN(offset + b->bytes, X86_PAGE_SIZE) - 1);
+	if (second) {
+		b->same_second = second->seconds;
+		second->seconds = number;
+		second->lines |= lines_of(0, MAX(offset + b->bytes, X86_PAGE_SIZE + 1) - X86_PAGE_SIZE - 1);
+	}
+}
+
+static bool full(const struct bt *bt)
+{
+	return bt->code_used + BT_BLOCK_ROOM > BT_CODE_SIZE || bt->insns + BT_BLOCK_MAX + 1 > BT_INSNS_MAX || bt->blocks == BT_BLOCKS_MAX ||
+	       bt->exits + 2 * BT_BLOCK_MAX > BT_EXITS_MAX;
+}
+
+/* The instruction at RIP continues on the next page. */
+static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const struct fetch_entry *first)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1), n = (unsigned)X86_PAGE_SIZE - offset;
+	struct fetch_entry second = *x86_fetch_page(core, linear_of(core, (b->rip | (X86_PAGE_SIZE - 1)) + 1));
+	uint8_t bytes[32];
+
+	if (!second.host || !memory_find(bt->vcpu->vm, second.page))
+		return NULL;
+	bt_holders_add(bt, second.page);
+	bt_holders_add(bt, first->page); /* the fetch may have written to it, and it was given up */
+	memcpy(bytes, first->host + offset, n);
+	memcpy(bytes + n, second.host, 15);
+	b->second = second.page;
+	struct bt_page *p = page_get(bt, first->page), *q = page_get(bt, second.page);
+	if (!p || !q || !bt_translate(bt, b, bytes, n + 15))
+		return NULL;
+	bt->blocks++;
+	insert(bt, b, p, q);
+	return b;
+}
+
+static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gpa_t gpa)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	unsigned offset = gpa & (X86_PAGE_SIZE - 1);
+
+	if (full(bt))
+		bt_cache_flush(bt);
+	bt_holders_add(bt, entry->page); /* watched first, then read */
+	struct bt_block *b = &bt->block[bt->blocks];
+	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
+	struct bt_page *page = page_get(bt, entry->page);
+	if (!page)
+		return NULL;
+	if (!bt_translate(bt, b, entry->host + offset, (unsigned)X86_PAGE_SIZE - offset))
+		return build_crossing(bt, b, entry);
+	bt->blocks++;
+	insert(bt, b, page, NULL);
+	return b;
+}
+
+struct bt_block *bt_block_get(struct bt *bt)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	uint64_t rip = core->cpu.gpr[X86_GPR_RIP], at = linear_of(core, rip);
+	struct fetch_entry entry = *x86_fetch_page(core, at);
+	gpa_t gpa = entry.page + (at & (X86_PAGE_SIZE - 1));
+	struct bt_block *b = look_up(bt, gpa, rip, core->mode);
+
+	if (b)
+		return b;
+	if (!entry.host || !memory_find(bt->vcpu->vm, entry.page))
+		return NULL;
+	return build(bt, &entry, gpa);
+}
+
+struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)
+{
+	uint32_t low = 0, high = bt->blocks;
+
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+		if (bt->block[middle].code <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	if (high == low || offset >= bt->block[low].code_end)
+		return NULL;
+	for (unsigned n = bt->block[low].count; n--;)
+		if (bt->insn[bt->block[low].insn + n].code <= offset)
+			return &bt->insn[bt->block[low].insn + n];
+	return NULL;
+}
+
+/* --- linking --- */
+
+static void patch(struct bt *bt, uint32_t where, uint32_t target)
+{
+	struct emit e = { .base = bt->code };
+	emit_patch(&e, where, target);
+}
+
+void bt_exit_link(struct bt *bt, struct bt_exit *exit, struct bt_block *to)
+{
+	exit->to = (uint32_t)(to - bt->block) + 1;
+	exit->next = to->incoming;
+	to->incoming = (uint32_t)(exit - bt->exit) + 1;
+	patch(bt, exit->patch, to->entry);
+	bt->stat.links++;
+}
+
+/* --- dropping --- */
+
+static void unlink_from(uint32_t *list, struct bt *bt, uint32_t number, size_t next)
+{
+	while (*list && *list != number)
+		list = (uint32_t *)((char *)&bt->block[*list - 1] + next);
+	if (*list)
+		*list = *(uint32_t *)((char *)&bt->block[number - 1] + next);
+}
+
+static void kill_block(struct bt *bt, struct bt_block *b)
+{
+	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(b->rip);
+
+	unlink_from(bucket_of(bt, b->gpa, b->rip), bt, (uint32_t)(b - bt->block) + 1, offsetof(struct bt_block, same_hash));
+	for (uint32_t at = b->incoming; at; at = bt->exit[at - 1].next) {
+		bt->exit[at - 1].to = 0;
+		patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
+	}
+	b->incoming = 0;
+	if (bt->state->jumps[which][slot] == bt->code + b->jump_entry)
+		bt->state->jumps[which][slot] = (void *)(uintptr_t)bt_dispatch_entry;
+	b->dead = true;
+	bt->stat.invalidated++;
+}
+
+static void remove_from_page(struct bt *bt, gpa_t page, struct bt_block *b, bool second)
+{
+	struct bt_page *p = *page_slot(bt, page);
+
+	if (p)
+		unlink_from(second ? &p->seconds : &p->first, bt, (uint32_t)(b - bt->block) + 1,
+			    second ? offsetof(struct bt_block, same_second) : offsetof(struct bt_block, same_page));
+}
+
+static void invalidate_in_page(struct bt *bt, struct bt_page *p, uint64_t first, uint64_t last)
+{
+	uint64_t lines = 0;
+	uint32_t next;
+
+	if (!(p->lines & lines_of(first, last)))
+		return;
+	for (uint32_t at = p->first; at; at = next) {
+		struct bt_block *b = &bt->block[at - 1];
+		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MIN(start + b->bytes, X86_PAGE_SIZE) - 1;
+		next = b->same_page;
+		if (start > last || end < first) {
+			lines |= lines_of(start, end);
+			continue;
+		}
+		remove_from_page(bt, p->page, b, false);
+		if (b->second != ~0ULL)
+			remove_from_page(bt, b->second, b, true);
+		kill_block(bt, b);
+	}
+	for (uint32_t at = p->seconds; at; at = next) {
+		struct bt_block *b = &bt->block[at - 1];
+		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MAX(start + b->bytes, X86_PAGE_SIZE + 1) - X86_PAGE_SIZE - 1;
+		next = b->same_second;
+		if (end < first) {
+			lines |= lines_of(0, end);
+			continue;
+		}
+		remove_from_page(bt, p->page, b, true);
+		remove_from_page(bt, align_down(b->gpa, X86_PAGE_SIZE), b, false);
+		kill_block(bt, b);
+	}
+	p->lines = lines;
+	trace(code, "page %#lx: bytes %#lx to %#lx changed", p->page, first, last);
+}
+
+void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
+{
+	while (len) {
+		gpa_t page = align_down(gpa, X86_PAGE_SIZE);
+		uint64_t first = gpa - page, n = MIN(len, X86_PAGE_SIZE - first);
+		struct bt_page *p = *page_slot(bt, page);
+		if (p)
+			invalidate_in_page(bt, p, first, first + n - 1);
+		if (!p || !p->lines)
+			bt_holders_remove(bt, page);
+		gpa += n;
+		len -= n;
+	}
+}

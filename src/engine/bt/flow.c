@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Control flow of translated code.
+ *
+ * A direct jump within the page leads straight to the target's block once there is one: whatever linear page this page is mapped at, the
+ * target is in it too. Everything else goes through the jump table, by the low bits of the target, and the block that is
+ * found there checks that it is the one that was meant (R15 holds the target). The table is emptied whenever what a
+ * linear address means may have changed. */
+#include "engine/bt/translate.h"
+#include "x86/paging.h"
+
+static bool in_page(const struct translation *t, uint64_t target)
+{
+	return t->block->second == ~0ULL && !((target ^ t->block->rip) & X86_PAGE_MASK);
+}
+
+static int jumps_of(const struct translation *t)
+{
+	return BT_JUMPS + (t->block->mode & MODE_USER ? 0 : (int)(BT_JUMP_COUNT * sizeof(void *)));
+}
+
+void flow_far(struct translation *t, uint64_t target)
+{
+	emit_constant(&t->e, HOST_T, target);
+	emit_jump_through(&t->e, state_at(jumps_of(t) + 8 * (int)bt_jump_slot(target)));
+}
+
+void flow_exit(struct translation *t, int cc, uint64_t target)
+{
+	struct bt *bt = t->bt;
+
+	if (in_page(t, target) && bt->exits < BT_EXITS_MAX) {
+		uint32_t index = bt->exits++;
+		bt->exit[index] = (struct bt_exit){ .block = (uint32_t)(t->block - bt->block), .rip = target };
+		bt->exit[index].patch = emit_jump(&t->e, cc);
+		stub_add(t, (struct stub){ .kind = STUB_LINK, .exit = index });
+	} else if (cc >= 0) {
+		unsigned stub = stub_add(t, (struct stub){ .kind = STUB_FAR, .rip = target });
+		t->stub[stub].fix = emit_jump(&t->e, cc);
+	} else {
+		flow_far(t, target);
+	}
+}
+
+/* To the address in HOST_T. */
+static void indirect(struct translation *t)
+{
+	struct emit *e = &t->e;
+
+	emit_op(e, false, 0xc7, 0, state_at(BT_SITE));
+	emit32(e, t->id);
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_JUMP_MASK));
+	emit_jump_through(e, operand_sum(HOST_STATE, HOST_X, 3, jumps_of(t)));
+}
+
+static uint64_t truncate(const struct translation *t, uint64_t rip)
+{
+	return t->width == 8 ? rip : (uint32_t)rip;
+}
+
+static uint64_t next_of(const struct translation *t, const struct insn *i)
+{
+	return truncate(t, t->block->rip + i->offset + i->length);
+}
+
+/* Width-sized load and store. */
+static void load(struct translation *t, unsigned to, struct operand from)
+{
+	emit_op(&t->e, t->width == 8, 0x8b, to, from);
+}
+static void store(struct translation *t, struct operand to, unsigned from)
+{
+	emit_op(&t->e, t->width == 8, 0x89, from, to);
+}
+static void move_stack(struct translation *t, int32_t by)
+{
+	emit_op(&t->e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, by));
+}
+
+static void push_constant(struct translation *t, uint64_t value)
+{
+	struct emit *e = &t->e;
+	struct operand top = memory_stack(t, -(int)t->width, t->width, true, ALIGNED);
+
+	if (t->width == 4 || fits32((int64_t)value)) {
+		emit_op(e, t->width == 8, 0xc7, 0, top);
+		emit32(e, (uint32_t)value);
+	} else {
+		emit_constant(e, HOST_T, value);
+		store(t, top, HOST_T);
+	}
+	move_stack(t, -(int)t->width);
+}
+
+static bool call(struct translation *t, const struct insn *i)
+{
+	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+	struct ea ea;
+
+	if (i->form == FORM_I) {
+		if (t->width == 8 && !x86_canonical(target))
+			return false;
+		push_constant(t, next);
+		memory_room(t);
+		flow_exit(t, -1, target);
+		return true;
+	}
+	if (i->form == FORM_R) {
+		unsigned guest = i->dst / 8, host = guest_host(guest);
+		if (guest == RSP)
+			return false;
+		push_constant(t, next);
+		if (host == HOST_NONE)
+			emit_load(&t->e, HOST_T, guest_slot(guest));
+		else
+			emit_op(&t->e, t->width == 8, 0x8b, HOST_T, operand_reg(host));
+	} else {
+		if (!memory_address(t, i, &ea))
+			return false;
+		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
+		load(t, HOST_T, rm);
+		emit_store(&t->e, state_at(BT_SAVED), HOST_T);
+		memory_room(t);
+		push_constant(t, next);
+		emit_load(&t->e, HOST_T, state_at(BT_SAVED));
+	}
+	indirect(t);
+	return true;
+}
+
+static bool jump(struct translation *t, const struct insn *i)
+{
+	uint64_t target = truncate(t, next_of(t, i) + i->imm);
+	struct ea ea;
+
+	if (i->form == FORM_I) {
+		if (t->width == 8 && !x86_canonical(target))
+			return false;
+		flow_exit(t, -1, target);
+		return true;
+	}
+	if (i->form == FORM_R) {
+		unsigned host = guest_host(i->dst / 8);
+		if (host == HOST_NONE)
+			emit_load(&t->e, HOST_T, guest_slot(i->dst / 8));
+		else
+			emit_op(&t->e, t->width == 8, 0x8b, HOST_T, operand_reg(host));
+	} else {
+		if (!memory_address(t, i, &ea))
+			return false;
+		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
+		load(t, HOST_T, rm);
+	}
+	indirect(t);
+	return true;
+}
+
+static bool ret(struct translation *t, const struct insn *i)
+{
+	unsigned release = i->form == FORM_I ? i->imm & 0xffff : 0;
+
+	if (release % t->width)
+		return false;
+	struct operand top = memory_stack(t, 0, t->width, false, ALIGNED);
+	load(t, HOST_T, top);
+	move_stack(t, (int32_t)(t->width + release));
+	indirect(t);
+	return true;
+}
+
+static bool branch_on_count(struct translation *t, const struct insn *i, bool decrement)
+{
+	struct emit *e = &t->e;
+	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+
+	if (i->asize < 4)
+		return false;
+	if (decrement)
+		emit_op(e, i->asize == 8, 0x8d, HOST_GUEST_RCX, operand_at(HOST_GUEST_RCX, -1));
+	emit_op(e, i->asize == 8, 0x8b, HOST_X, operand_reg(HOST_GUEST_RCX));
+	uint32_t zero = emit_short(e, 0xe3);
+	flow_exit(t, -1, decrement ? target : next);
+	emit_patch_short(e, zero, e->at);
+	flow_exit(t, -1, decrement ? next : target);
+	return true;
+}
+
+bool flow_emit(struct translation *t, const struct insn *i)
+{
+	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+
+	if (i->osize != t->width)
+		return false;
+	switch (i->op) {
+	case X86_OP_CALL: return call(t, i);
+	case X86_OP_JMP: return jump(t, i);
+	case X86_OP_RET: return ret(t, i);
+	case X86_OP_JCXZ:
+	case X86_OP_JECXZ:
+	case X86_OP_JRCXZ: return branch_on_count(t, i, false);
+	case X86_OP_LOOP: return branch_on_count(t, i, true);
+	default: break;
+	}
+	if (i->op < X86_OP_JO || i->op > X86_OP_JNLE || (t->width == 8 && !x86_canonical(target)))
+		return false;
+	flow_exit(t, i->opcode & 15, target);
+	flow_exit(t, -1, next);
+	return true;
+}

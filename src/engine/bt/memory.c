@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory accesses of translated code: address, index, delta, access. See table.c for what the tables promise. */
+#include "engine/bt/translate.h"
+
+unsigned guest_host(unsigned guest)
+{
+	static const uint8_t host[16] = {
+		RAX, HOST_GUEST_RCX, RDX, RBX, HOST_GUEST_RSP, RBP, RSI, RDI, R8, R9, HOST_NONE, HOST_NONE, R12, R13, R14, HOST_NONE,
+	};
+	return host[guest];
+}
+
+struct operand guest_slot(unsigned guest)
+{
+	return state_at(BT_SPILL + 8 * (guest == R10 ? 0 : guest == R11 ? 1 : 2));
+}
+
+/* In a host register: its own, or `scratch`. */
+static unsigned fetch(struct translation *t, unsigned guest, unsigned scratch)
+{
+	unsigned host = guest_host(guest);
+
+	if (host != HOST_NONE)
+		return host;
+	emit_load(&t->e, scratch, guest_slot(guest));
+	return scratch;
+}
+
+bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
+{
+	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8, truncated = i->flags & INSN_ADDRESS32;
+	unsigned b = HOST_NONE, x = HOST_NONE;
+
+	if ((i->flags & INSN_ADDRESS) || !fits32(i->disp) || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
+		return false;
+	if (!base && !index) {
+		uint64_t at = (i->base == X86_GPR_RIP * 8 ? t->block->rip : 0) + (uint64_t)i->disp;
+		if (truncated)
+			at = (uint32_t)at;
+		*ea = (struct ea){ .kind = EA_CONST, .constant = at };
+		if (i->seg == SEG_FLAT)
+			return true;
+		emit_load(&t->e, HOST_T, state_at(i->seg == SEG_FS ? BT_FS_BASE : BT_GS_BASE));
+		if (fits32((int64_t)at)) {
+			if (at)
+				emit_lea(&t->e, HOST_T, operand_at(HOST_T, (int32_t)at));
+		} else {
+			emit_constant(&t->e, HOST_X, at);
+			emit_lea(&t->e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+		}
+		*ea = (struct ea){ .kind = EA_T };
+		return true;
+	}
+	if (base && !index && i->seg == SEG_FLAT && !truncated && guest_host(i->base / 8) != HOST_NONE) {
+		*ea = (struct ea){ .kind = EA_BASE, .base = (uint8_t)guest_host(i->base / 8), .disp = (int32_t)i->disp };
+		return true;
+	}
+	if (base)
+		b = fetch(t, i->base / 8, HOST_T);
+	if (index)
+		x = fetch(t, i->scaled / 8, b == HOST_T ? HOST_X : HOST_T);
+	struct operand sum = operand_sum(b, x, i->scale, (int32_t)i->disp);
+	if (truncated)
+		emit_lea32(&t->e, HOST_T, sum);
+	else
+		emit_lea(&t->e, HOST_T, sum);
+	if (i->seg != SEG_FLAT) {
+		emit_load(&t->e, HOST_X, state_at(i->seg == SEG_FS ? BT_FS_BASE : BT_GS_BASE));
+		emit_lea(&t->e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+	}
+	*ea = (struct ea){ .kind = EA_T };
+	return true;
+}
+
+bool memory_aligned(const struct translation *t, const struct insn *i, const struct ea *ea, unsigned size)
+{
+	if (size == 1)
+		return true;
+	if (ea->kind == EA_CONST)
+		return !(ea->constant & (size - 1));
+	/* RSP is kept aligned to the width: see bt_fits. */
+	return size <= t->width && i->base == RSP * 8 && i->scaled >= 16 * 8 && i->seg == SEG_FLAT && !(i->disp & (size - 1));
+}
+
+static unsigned log_of(unsigned size)
+{
+	return (unsigned)__builtin_ctz(size);
+}
+
+unsigned stub_add(struct translation *t, struct stub stub)
+{
+	stub.insn = t->id;
+	t->stub[t->stubs] = stub;
+	return t->stubs++;
+}
+
+void memory_island(struct translation *t, bool around)
+{
+	uint32_t skip = 0;
+
+	if (!t->shorts)
+		return;
+	if (around)
+		skip = emit_short(&t->e, 0xeb);
+	for (unsigned n = 0; n < t->shorts; n++) {
+		emit_patch_short(&t->e, t->pending[n].where, t->e.at);
+		t->stub[t->pending[n].stub].fix = emit_jump(&t->e, -1);
+	}
+	t->shorts = 0;
+	if (around)
+		emit_patch_short(&t->e, skip, t->e.at);
+}
+
+void memory_room(struct translation *t)
+{
+	if (t->shorts == SHORTS_MAX || (t->shorts && t->e.at - t->pending[0].where > 56))
+		memory_island(t, true);
+}
+
+static void miss_if_zero(struct translation *t, struct stub stub)
+{
+	uint32_t where = emit_short(&t->e, 0xe3);
+
+	stub.back = t->e.at;
+	t->pending[t->shorts].where = where;
+	t->pending[t->shorts++].stub = stub_add(t, stub);
+}
+
+static void note(struct translation *t, unsigned size, bool write)
+{
+	t->rec->access = write ? BT_WRITE : BT_READ;
+	t->rec->access_size = (uint8_t)size;
+}
+
+struct operand memory_access(struct translation *t, const struct ea *ea, unsigned size, bool write, enum alignment alignment)
+{
+	struct emit *e = &t->e;
+	unsigned from = HOST_T, checked = alignment == ALIGNED ? 0 : log_of(size);
+	struct stub stub = { .kind = STUB_MISS, .log_size = (uint8_t)log_of(size), .alignment = (uint8_t)alignment, .write = write, .ea = *ea };
+
+	note(t, size, write);
+	if (ea->kind == EA_CONST) {
+		emit_constant(e, HOST_T, ea->constant);
+		emit_constant(e, HOST_X, (ea->constant >> X86_PAGE_SHIFT & (BIT(36) - 1)) * 8);
+		emit_table(e, HOST_X, HOST_X, false);
+	} else {
+		if (ea->kind == EA_BASE)
+			from = ea->base;
+		if (ea->kind == EA_BASE && ea->disp) {
+			emit_lea(e, HOST_X, operand_at(ea->base, ea->disp));
+			from = HOST_X;
+		}
+		if (checked) {
+			emit_rorx(e, HOST_X, from, checked);
+			from = HOST_X;
+		}
+		emit_pext(e, HOST_X, from, state_at(BT_PAGE_MASK + 8 * (int)checked));
+		emit_table(e, HOST_X, HOST_X, true);
+	}
+	miss_if_zero(t, stub);
+	return ea->kind == EA_BASE ? operand_sum(ea->base, HOST_X, 0, ea->disp) : operand_sum(HOST_T, HOST_X, 0, 0);
+}
+
+struct operand memory_access_wide(struct translation *t, const struct ea *from, unsigned size, bool write)
+{
+	struct emit *e = &t->e;
+	struct ea ea = { .kind = EA_T };
+	uint32_t ok;
+
+	if (from->kind == EA_BASE)
+		emit_lea(e, HOST_T, operand_at(from->base, from->disp));
+	else if (from->kind == EA_CONST)
+		emit_constant(e, HOST_T, from->constant);
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_OFFSET_MASK));
+	emit_lea32(e, HOST_X, operand_at(HOST_X, (int32_t)size - 1));
+	emit_pext(e, HOST_X, HOST_X, state_at(BT_CROSS_MASK));
+	ok = emit_short(e, 0xe3);
+	unsigned crossing = stub_add(t, (struct stub){ .kind = STUB_EXEC });
+	t->stub[crossing].fix = emit_jump(e, -1);
+	emit_patch_short(e, ok, e->at);
+	/* now within the page: its alignment does not matter */
+	struct operand rm = memory_access(t, &ea, 1, write, ALIGNED);
+	note(t, size, write);
+	return rm;
+}
+
+struct operand memory_stack(struct translation *t, int32_t disp, unsigned size, bool write, enum alignment alignment)
+{
+	struct ea ea = { .kind = EA_BASE, .base = HOST_GUEST_RSP, .disp = disp };
+
+	if (t->width == 4) {
+		emit_lea32(&t->e, HOST_T, operand_at(HOST_GUEST_RSP, disp));
+		ea.kind = EA_T;
+	}
+	return memory_access(t, &ea, size, write, alignment);
+}
+
+static void argument(struct emit *e, uint32_t value)
+{
+	emit8(e, 0xb8 | HOST_X);
+	emit32(e, value);
+}
+
+/* Out of line. HOST_T becomes the linear address, which bt_c_miss and the helpers for misaligned accesses want. */
+static void miss_emit(struct translation *t, const struct stub *s)
+{
+	struct emit *e = &t->e;
+	uint32_t what = s->insn << 8 | (unsigned)s->log_size << 2 | (unsigned)(s->alignment == STRICT) << 1 | s->write;
+
+	if (s->ea.kind == EA_BASE)
+		emit_lea(e, HOST_T, operand_at(s->ea.base, s->ea.disp));
+	if (s->alignment == CHECKED && s->log_size) {
+		emit_call_through(e, state_at(BT_UNALIGNED + 8 * (s->log_size - 1)));
+		uint32_t miss = emit_short(e, 0xe3);
+		emit_patch(e, emit_jump(e, -1), s->back);
+		emit_patch_short(e, miss, e->at);
+	}
+	argument(e, what);
+	emit_jump_through(e, state_at(BT_MISS));
+}
+
+void stubs_emit(struct translation *t)
+{
+	struct emit *e = &t->e;
+
+	memory_island(t, false);
+	for (unsigned n = 0; n < t->stubs; n++) {
+		const struct stub *s = &t->stub[n];
+		if (s->fix)
+			emit_patch(e, s->fix, e->at);
+		switch (s->kind) {
+		case STUB_MISS:
+			miss_emit(t, s);
+			break;
+		case STUB_EXEC:
+			argument(e, s->insn);
+			emit_jump_through(e, state_at(BT_EXEC));
+			break;
+		case STUB_LINK:
+			t->bt->exit[s->exit].stub = e->at;
+			emit_patch(e, t->bt->exit[s->exit].patch, e->at);
+			argument(e, s->exit);
+			emit_jump_through(e, state_at(BT_LINK));
+			break;
+		default:
+			flow_far(t, s->rip);
+			break;
+		}
+	}
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's loop, and what translated code calls. Events, single steps and what cannot be translated go to the interpreter, one
+ * instruction at a time. */
+#include <setjmp.h>
+#include "engine/bt/bt.h"
+#include "x86/paging.h"
+
+#define STRETCH 500 /* instructions that the interpreter runs while the stack is not aligned */
+
+static const uint32_t mxcsr_default = 0x1f80;
+
+/* --- between C and translated code --- */
+
+static bool mode_fits(const struct x86_core *core)
+{
+	uint32_t mode = core->mode;
+
+	if ((mode & (MODE_PROTECTED | MODE_V86)) != MODE_PROTECTED || !(core->cpu.cr0 & CR0_PG))
+		return false;
+	if (x86_tlb_kind(core) >= BT_KINDS)
+		return false;
+	return (mode & MODE_CODE) == MODE_CODE64;
+}
+
+bool bt_fits(const struct x86_core *core)
+{
+	return mode_fits(core);
+}
+
+/* RSP is aligned while translated code runs, so that what goes by RSP never crosses a page. */
+static bool stack_fits(const struct x86_core *core)
+{
+	return !(core->cpu.gpr[RSP] & ((core->mode & MODE_CODE) == MODE_CODE64 ? 7 : 3));
+}
+
+void bt_fp_leave(struct bt *bt)
+{
+	if (!bt->state->mxcsr_live)
+		return;
+	__builtin_ia32_ldmxcsr(({ bt->vcpu->core.cpu.xsave.legacy.mxcsr = __builtin_ia32_stmxcsr(); mxcsr_default; }));
+	bt->state->mxcsr_live = 0;
+}
+
+static void keys_check(struct bt *bt)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	unsigned which = core->mode & MODE_USER ? 0 : 1;
+
+	if (bt->generation[0] != core->mapping_generation || (which == 0 && bt->mode[0] != core->mode))
+		bt_jumps_clear(bt, 0);
+	if (bt->generation[1] != core->supervisor_generation || (which == 1 && bt->mode[1] != core->mode))
+		bt_jumps_clear(bt, 1);
+	bt->generation[0] = core->mapping_generation;
+	bt->generation[1] = core->supervisor_generation;
+	bt->mode[which] = core->mode;
+}
+
+/* Makes everything ready for translated code; where it goes on is passed through. */
+static void *resume(struct bt *bt, uint32_t code)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	struct bt_state *s = bt->state;
+
+	keys_check(bt);
+	s->table = bt->table[x86_tlb_kind(core)];
+	s->fs_base = core->cpu.seg[SEG_FS].base;
+	s->gs_base = core->cpu.seg[SEG_GS].base;
+	s->aflags = core->aflags;
+	s->mxcsr = core->cpu.xsave.legacy.mxcsr;
+	s->avx = bt->avx && !(core->mode & MODE_AVX_UD);
+	return bt->code + code;
+}
+
+/* To the start of a block. The instruction behind STI or MOV SS runs before anything else happens: then past where the block
+ * would leave. */
+static void *start(struct bt *bt, struct bt_block *b)
+{
+	bool shadow = bt->vcpu->core.cpu.interrupt_shadow;
+
+	keys_check(bt);
+	bt_jump_set(bt, b);
+	if (!shadow)
+		return resume(bt, b->entry);
+	bt->vcpu->core.cpu.interrupt_shadow = 0;
+	bt->state->count += b->count;
+	return resume(bt, b->body);
+}
+
+static struct bt *arrive(struct bt_state *s)
+{
+	struct vcpu *vcpu = vcpu_of(s->core);
+
+	vcpu->core.aflags = s->aflags;
+	vcpu->core.icount = bt_of(vcpu)->limit + s->count;
+	return bt_of(vcpu);
+}
+
+/* Something has to be looked at before the next instruction. */
+static bool needs_engine(const struct bt *bt)
+{
+	const struct vcpu *vcpu = bt->vcpu;
+	const struct x86_core *core = &vcpu->core;
+	const struct x86_cpu *cpu = &core->cpu;
+
+	return !*(volatile uint64_t *)&bt->state->run_mask || (int64_t)bt->state->count >= 0 || cpu->activity != X86_RUNNING ||
+	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending)) || cpu->event_pending || cpu->pending_debug || (cpu->rflags & (FLAG_TF | FLAG_RF)) ||
+	       (cpu->dr[7] & 0xff) || (cpu->nmi_pending && !cpu->nmi_blocked) || (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) ||
+	       bt->has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !mode_fits(core) || !stack_fits(core);
+}
+
+/* RIP is exact, at a boundary between instructions. */
+static void *onward(struct bt *bt)
+{
+	struct bt_block *b;
+
+	bt->state->count = bt->vcpu->core.icount - bt->limit;
+	if (needs_engine(bt))
+		return NULL;
+	b = bt_block_get(bt);
+	if (!b) {
+		bt->interpret = true;
+		return NULL;
+	}
+	return start(bt, b);
+}
+
+static struct bt *bt_in(struct x86_core *core)
+{
+	return bt_of(vcpu_of(core));
+}
+
+static void went_on(struct x86_core *core, const struct insn *i)
+{
+	core->cpu.gpr[X86_GPR_RIP] += i->offset;
+	core->icount += i->index;
+	bt_in(core)->went_on = true;
+}
+
+static void jumped(struct x86_core *core, const struct insn *i)
+{
+	core->icount += i->index;
+	bt_in(core)->went_on = true;
+}
+
+/* The state is that before the instruction. */
+static void *run_exec(struct bt *bt, struct bt_insn *rec)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	struct bt_block *b = &bt->block[rec->block];
+	struct insn pair[2] = { rec->insn };
+
+	pair[1].exec = x86_ops[rec->insn.op].klass & CLASS_CONTROL ? jumped : went_on;
+	pair[1].offset = (uint16_t)(rec->insn.offset + rec->insn.length);
+	pair[1].index = (uint8_t)(rec->insn.index + 1);
+	if (rec->vector)
+		bt_fp_leave(bt);
+	core->cpu.gpr[X86_GPR_RIP] = b->rip;
+	core->icount -= b->count; /* all of the block is counted where it begins */
+	bt->went_on = false;
+	bt->stat.exec[rec->insn.op]++;
+	pair[0].exec(core, pair);
+	if (bt->went_on && rec->resumes && !b->dead && core->mode == b->mode && stack_fits(core))
+		return resume(bt, rec[1].code);
+	if ((core->mode & MODE_CODE) != MODE_CODE64)
+		core->cpu.gpr[X86_GPR_RIP] = (uint32_t)core->cpu.gpr[X86_GPR_RIP];
+	return onward(bt);
+}
+
+void *bt_c_exec(struct bt_state *s, uint32_t insn)
+{
+	struct bt *bt = arrive(s);
+
+	return run_exec(bt, &bt->insn[insn]);
+}
+
+void *bt_c_miss(struct bt_state *s, uint32_t what)
+{
+	struct bt *bt = arrive(s);
+	struct bt_insn *rec = &bt->insn[what >> 8];
+	unsigned size = 1u << (what >> 2 & 15);
+	bool write = what & 1, strict = what & 2, upgraded;
+	gva_t gva = s->address;
+
+	bt->stat.misses++;
+	if ((gva & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE || (strict && (gva & (size - 1))) || !bt_table_fill(bt, gva, write, &upgraded))
+		return run_exec(bt, rec);
+	return resume(bt, rec->code);
+}
+
+/* Where the instruction writes. */
+static gva_t written_at(struct x86_core *core, const struct insn *i)
+{
+	uint64_t sum = *x86_gpr_at(core, i->base) + (*x86_gpr_at(core, i->scaled) << i->scale) + (uint64_t)i->disp;
+
+	if (i->op == X86_OP_PUSH || i->op == X86_OP_CALL)
+		sum = core->cpu.gpr[RSP] - i->osize;
+	else if (i->flags & INSN_ADDRESS32)
+		sum = (uint32_t)sum;
+	sum += i->op == X86_OP_PUSH || i->op == X86_OP_CALL ? 0 : core->cpu.seg[i->seg].base;
+	return x86_linear_wrap(core, sum);
+}
+
+void *bt_c_segv(struct bt_state *s, uint32_t insn)
+{
+	struct bt *bt = arrive(s);
+	struct bt_insn *rec = &bt->insn[insn];
+	bool upgraded;
+
+	bt->stat.faults++;
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[rec->block].rip;
+	if (rec->access == BT_WRITE && bt_table_fill(bt, written_at(&bt->vcpu->core, &rec->insn), true, &upgraded) && upgraded) {
+		bt->stat.upgrades++;
+		return resume(bt, rec->code);
+	}
+	return run_exec(bt, rec);
+}
+
+/* A jump to an address that is none is the fault of the jump, whose work is taken back. */
+static void *undo_jump(struct bt *bt, struct bt_insn *rec)
+{
+	uint64_t *rsp = &bt->vcpu->core.cpu.gpr[RSP];
+
+	if (rec->insn.op == X86_OP_CALL)
+		*rsp += 8;
+	else if (rec->insn.op == X86_OP_RET)
+		*rsp -= 8 + (rec->insn.form == FORM_I ? rec->insn.imm & 0xffff : 0);
+	return run_exec(bt, rec);
+}
+
+void *bt_c_dispatch(struct bt_state *s)
+{
+	struct bt *bt = arrive(s);
+	struct x86_core *core = &bt->vcpu->core;
+
+	bt->stat.dispatches++;
+	if (!x86_reachable(core, s->address))
+		return undo_jump(bt, &bt->insn[s->site]);
+	core->cpu.gpr[X86_GPR_RIP] = s->address;
+	return onward(bt);
+}
+
+void *bt_c_link(struct bt_state *s, uint32_t number)
+{
+	struct bt *bt = arrive(s);
+	struct bt_exit *exit = &bt->exit[number];
+	struct bt_block *from = &bt->block[exit->block], *b;
+	uint64_t flushes = bt->stat.flushes;
+
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = exit->rip;
+	bt->state->count = bt->vcpu->core.icount - bt->limit;
+	if (needs_engine(bt))
+		return NULL;
+	b = bt_block_get(bt);
+	if (!b) {
+		bt->interpret = true;
+		return NULL;
+	}
+	if (bt->stat.flushes == flushes && !from->dead && b->second == ~0ULL && b->mode == from->mode &&
+	    align_down(b->gpa, X86_PAGE_SIZE) == align_down(from->gpa, X86_PAGE_SIZE))
+		bt_exit_link(bt, exit, b);
+	return resume(bt, b->entry);
+}
+
+void *bt_c_poll(struct bt_state *s, uint32_t insn)
+{
+	struct bt *bt = arrive(s);
+
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[bt->insn[insn].block].rip;
+	return NULL;
+}
+
+/* --- the loop --- */
+
+static void drop_changed(struct bt *bt)
+{
+	pthread_mutex_lock(&bt->lock);
+	if (bt->changes > ARRAY_SIZE(bt->changed))
+		bt_cache_flush(bt);
+	else
+		for (unsigned n = 0; n < bt->changes; n++)
+			bt_invalidate(bt, bt->changed[n].gpa, bt->changed[n].len);
+	bt->changes = 0;
+	bt->has_changes = false;
+	pthread_mutex_unlock(&bt->lock);
+}
+
+static bool event_due(const struct vcpu *vcpu)
+{
+	const struct x86_cpu *cpu = &vcpu->core.cpu;
+
+	return cpu->event_pending || cpu->pending_debug || (cpu->nmi_pending && !cpu->nmi_blocked) ||
+	       (vcpu->intr_pending && (cpu->rflags & FLAG_IF));
+}
+
+static bool must_step(const struct bt *bt, const struct run_limit *limit)
+{
+	const struct vcpu *vcpu = bt->vcpu;
+	const struct x86_cpu *cpu = &vcpu->core.cpu;
+
+	return event_due(vcpu) || bt->interpret || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) ||
+	       limit->icount - vcpu->core.icount <= BT_BLOCK_MAX || (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
+}
+
+/* True when run() shall return. */
+static bool interpret(struct bt *bt, const struct run_limit *limit, struct vm_exit *exit, jmp_buf *unwind, int *error)
+{
+	bt_fp_leave(bt);
+	bt->interpret = false;
+	bt->stat.steps++;
+	*error = interp_engine.run(bt->vcpu, limit, exit);
+	bt->vcpu->core.unwind = unwind;
+	return *error || exit->reason != VM_EXIT_LIMIT;
+}
+
+static void translated(struct bt *bt, const struct run_limit *limit)
+{
+	struct vcpu *vcpu = bt->vcpu;
+	struct x86_core *core = &vcpu->core;
+	struct bt_block *b;
+
+	core->chain_limit = UINT64_MAX;
+	bt->state->run_mask = BIT(63);
+	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes both; one before it is seen here */
+	if (vcpu->kicked || bt->has_changes)
+		return;
+	bt->limit = core->icount + MIN(limit->icount - core->icount - BT_BLOCK_MAX, BIT(62));
+	bt->state->count = core->icount - bt->limit;
+	b = bt_block_get(bt);
+	if (!b) {
+		bt->interpret = true;
+		return;
+	}
+	bt_enter(bt->state, start(bt, b));
+}
+
+static int rounds(struct bt *bt, const struct run_limit *limit, struct vm_exit *exit, jmp_buf *unwind)
+{
+	struct vcpu *vcpu = bt->vcpu;
+	struct x86_core *core = &vcpu->core;
+	struct x86_cpu *cpu = &core->cpu;
+	int error = 0;
+
+	for (;;) {
+		struct run_limit part = { .icount = limit->icount, .step = true };
+		exit->reason = VM_EXIT_KICK;
+		if (vcpu->changed)
+			break;
+		if (bt->has_changes)
+			drop_changed(bt);
+		if (cpu->activity != X86_RUNNING) {
+			exit->reason = cpu->activity == X86_SHUTDOWN ? VM_EXIT_SHUTDOWN : VM_EXIT_HALT;
+			break;
+		}
+		if (vcpu->kicked)
+			break;
+		exit->reason = VM_EXIT_LIMIT;
+		if (core->icount >= limit->icount)
+			break;
+		if (limit->step || core->want_exclusive || must_step(bt, limit)) {
+			if (interpret(bt, &part, exit, unwind, &error) || limit->step)
+				break;
+			continue;
+		}
+		exit->reason = VM_EXIT_MODE;
+		if (!mode_fits(core))
+			break;
+		if (!stack_fits(core)) {
+			part = (struct run_limit){ .icount = MIN(limit->icount, core->icount + STRETCH) };
+			if (interpret(bt, &part, exit, unwind, &error))
+				break;
+			continue;
+		}
+		translated(bt, limit);
+	}
+	return error;
+}
+
+int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exit)
+{
+	struct bt *bt = bt_of(vcpu);
+	jmp_buf unwind;
+	int error;
+
+	bt_signals_thread(bt);
+	vcpu->core.unwind = &unwind;
+	if (setjmp(unwind) == UNWIND_FAULT)
+		x86_deliver_fault(&vcpu->core);
+	error = rounds(bt, limit, exit, &unwind);
+	bt_fp_leave(bt);
+	return error;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* Faults of translated code. The host's processor stops before the instruction has done anything, so the guest's instruction is simply
+ * done by its exec function, from the registers as they are: that raises what the guest has to see, or does what the delta table
+ * could not. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include "engine/bt/bt.h"
+
+static const int taken[] = { SIGSEGV, SIGBUS, SIGFPE };
+static struct sigaction before[ARRAY_SIZE(taken)];
+
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	struct vcpu *vcpu = vcpu_current();
+	struct bt *bt = vcpu ? bt_of(vcpu) : NULL;
+	uint64_t offset = bt ? (uint64_t)regs[REG_RIP] - (uint64_t)(uintptr_t)bt->code : ~0ULL;
+	struct bt_insn *rec = offset < BT_CODE_SIZE && regs[REG_RSP] == (greg_t)(uintptr_t)bt->state ? bt_insn_at(bt, (uint32_t)offset) : NULL;
+
+	if (rec) {
+		regs[REG_RCX] = rec - bt->insn;
+		regs[REG_RIP] = (greg_t)(uintptr_t)bt_segv_entry;
+		return;
+	}
+	/* Our own fault: it comes again, to whom it came before us. */
+	for (unsigned n = 0; n < ARRAY_SIZE(taken); n++)
+		if (taken[n] == signal)
+			sigaction(signal, &before[n], NULL);
+}
+
+static void install(void)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(taken); n++) {
+		struct sigaction ours = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+		sigaction(taken[n], &ours, &before[n]);
+	}
+}
+
+void bt_signals_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, install);
+}
+
+#define STACK_SIZE (64 * KiB)
+
+void bt_signals_thread(struct bt *bt)
+{
+	static _Thread_local bool done;
+	stack_t stack = { .ss_size = STACK_SIZE };
+
+	if (done)
+		return;
+	stack.ss_sp = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL)) {
+		vm_kill(bt->vcpu->vm, "engine bt has no memory for a signal stack");
+		return;
+	}
+	done = true;
+}

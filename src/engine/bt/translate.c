@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT */
+/* The translator: a block of guest code becomes host code. docs/bt.md has the register assignment.
+ *
+ * Each instruction is written so that the guest's state is untouched until nothing can fault any more: what faults, misses or is
+ * not understood is then done by its exec function, from the state in the registers. */
+#include <string.h>
+#include "engine/bt/translate.h"
+#include "x86/cpuid.h"
+
+static bool ends_block(const struct insn *i)
+{
+	const struct x86_op_info *op = &x86_ops[i->op];
+	return (op->klass & CLASS_CONTROL) || op->translate == XLATE_END || i->op == X86_OP_INVALID;
+}
+
+static bool is_vector(const struct insn *i)
+{
+	return i->op >= X86_OP_FADD || (i->op >= X86_OP_FXSAVE && i->op <= X86_OP_XRSTOR64);
+}
+
+static void call_exec(struct translation *t)
+{
+	emit8(&t->e, 0xb8 | HOST_X);
+	emit32(&t->e, t->id);
+	emit_jump_through(&t->e, state_at(BT_EXEC));
+	t->bt->stat.native--;
+}
+
+/* --- the stack --- */
+
+static void move_stack(struct translation *t, int32_t by)
+{
+	emit_op(&t->e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, by));
+}
+
+static bool push(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	int size = (int)t->width;
+	bool wide = size == 8;
+	struct ea ea;
+
+	if (i->osize != t->width || i->form == FORM_NONE)
+		return false;
+	if (i->form == FORM_M) {
+		if (!memory_address(t, i, &ea))
+			return false;
+		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
+		emit_op(e, wide, 0x8b, HOST_T, rm);
+		emit_store(e, state_at(BT_SAVED), HOST_T);
+		memory_room(t);
+		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
+		emit_lea(e, HOST_X, top);
+		emit_load(e, HOST_T, state_at(BT_SAVED));
+		emit_op(e, wide, 0x89, HOST_T, operand_at(HOST_X, 0));
+	} else if (i->form == FORM_R) {
+		unsigned host = guest_host(i->dst / 8);
+		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
+		if (host == HOST_NONE)
+			emit_load(e, host = HOST_T, guest_slot(i->dst / 8));
+		emit_op(e, wide, 0x89, host, top);
+	} else {
+		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
+		emit_op(e, wide, 0xc7, 0, top);
+		emit32(e, (uint32_t)i->imm);
+	}
+	move_stack(t, -size);
+	return true;
+}
+
+static bool pop(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (i->osize != t->width || i->form != FORM_R || i->dst == RSP * 8)
+		return false;
+	unsigned host = guest_host(i->dst / 8);
+	struct operand top = memory_stack(t, 0, t->width, false, ALIGNED);
+	emit_op(e, t->width == 8, 0x8b, host == HOST_NONE ? HOST_T : host, top);
+	if (host == HOST_NONE)
+		emit_store(e, guest_slot(i->dst / 8), HOST_T);
+	move_stack(t, (int)t->width);
+	return true;
+}
+
+static bool leave(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	struct ea ea = { .kind = EA_BASE, .base = RBP };
+	bool wide = t->width == 8;
+
+	if (i->osize != t->width)
+		return false;
+	struct operand frame = memory_access(t, &ea, t->width, false, STRICT);
+	emit_op(e, wide, 0x8b, HOST_T, frame);
+	emit_op(e, wide, 0x8d, HOST_GUEST_RSP, operand_at(RBP, (int)t->width));
+	emit_mov(e, RBP, HOST_T);
+	return true;
+}
+
+/* --- instructions as themselves --- */
+
+static bool is_nop(const struct insn *i)
+{
+	return x86_ops[i->op].forms == x86_ops[X86_OP_NOP].forms;
+}
+
+/* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX hardly ever does. */
+static bool any_alignment(const struct insn *i, const struct x86_shape *s)
+{
+	const struct x86_forms *forms = x86_ops[i->op].forms;
+
+	return s->vex || forms == x86_ops[X86_OP_MOVUPS].forms || i->op == X86_OP_LDDQU || i->op == X86_OP_PCMPISTRI ||
+	       i->op == X86_OP_PCMPISTRM || i->op == X86_OP_PCMPESTRI || i->op == X86_OP_PCMPESTRM;
+}
+
+/* What reads guest RCX by implication, and no more: it is then in host RCX, too. */
+static bool reads_rcx(const struct insn *i)
+{
+	return i->op == X86_OP_CMPXCHG8B || i->op == X86_OP_CMPXCHG16B || i->op == X86_OP_SHL || i->op == X86_OP_SHR || i->op == X86_OP_SAR || i->op == X86_OP_ROL || i->op == X86_OP_ROR ||
+	       i->op == X86_OP_RCL || i->op == X86_OP_RCR || i->op == X86_OP_SHLD || i->op == X86_OP_SHRD;
+}
+
+/* RSP stays aligned for sure; everything else that writes it is left to the exec function, and looked at behind it. */
+static bool keeps_stack(const struct translation *t, const struct insn *i)
+{
+	bool whole = i->size == t->width, multiple = !(i->imm & (t->width - 1));
+
+	if (!whole)
+		return false;
+	if ((i->op == X86_OP_ADD || i->op == X86_OP_SUB || i->op == X86_OP_AND) && i->form == FORM_RI)
+		return multiple;
+	return i->op == X86_OP_LEA && i->base == RSP * 8 && i->scaled >= 16 * 8 && !(i->disp & (t->width - 1)) && i->asize == t->width &&
+	       i->seg == SEG_FLAT;
+}
+
+static bool writes(const struct shape_register *r, unsigned guest)
+{
+	return r->kind == SHAPE_GPR && r->written && r->number == guest;
+}
+
+static bool translatable(const struct translation *t, const struct insn *i, const struct x86_shape *s)
+{
+	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
+	uint16_t implied = s->implied, kept = BIT(RAX) | BIT(RDX) | BIT(RBX) | BIT(RBP) | BIT(RSI) | BIT(RDI);
+	bool vector = false, stack = false;
+
+	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || i->exec == x86_exec_ud || i->exec == x86_exec_nm ||
+	    i->exec == x86_exec_gp)
+		return false;
+	if ((i->flags & INSN_MMX) || (!s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf) || s->other_memory)
+		return false;
+	switch (i->op) {
+	case X86_OP_CLD: case X86_OP_STD: case X86_OP_EMMS: case X86_OP_FWAIT: case X86_OP_SALC: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
+	case X86_OP_PAUSE: /* which makes room for other processors */
+		return false;
+	case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
+		if (i->form == FORM_MR) /* the register reaches beyond the operand */
+			return false;
+		break;
+	default:
+		break;
+	}
+	if (reads_rcx(i))
+		implied &= (uint16_t)~BIT(RCX);
+	if (implied & ~kept)
+		return false;
+	for (unsigned n = 0; n < ARRAY_SIZE(r); n++) {
+		if (r[n]->kind == SHAPE_OTHER)
+			return false;
+		vector |= r[n]->kind == SHAPE_VECTOR;
+		stack |= writes(r[n], RSP);
+	}
+	if (stack && !keeps_stack(t, i))
+		return false;
+	if (s->vex && vector && !t->bt->avx)
+		return false;
+	return !s->has_memory || i->op == X86_OP_LEA || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
+}
+
+static bool lea(struct translation *t, const struct insn *i)
+{
+	unsigned guest = i->dst / 8, host = guest_host(guest), to = host == HOST_NONE ? HOST_T : host;
+	bool wide = i->size == 8;
+	struct insn flat = *i;
+	struct ea ea;
+
+	flat.seg = SEG_FLAT; /* it adds no base */
+	if (i->size < 4)
+		return false;
+	if (i->asize == t->width && t->width == 4) /* limits and bases do not matter here */
+		flat.flags = (uint16_t)((flat.flags & ~INSN_ADDRESS) | INSN_ADDRESS32);
+	if (!memory_address(t, &flat, &ea))
+		return false;
+	if (ea.kind == EA_CONST)
+		emit_constant(&t->e, to, wide ? ea.constant : (uint32_t)ea.constant);
+	else
+		emit_op(&t->e, wide, 0x8d, to, operand_at(ea.kind == EA_BASE ? ea.base : HOST_T, ea.kind == EA_BASE ? ea.disp : 0));
+	if (host == HOST_NONE)
+		emit_store(&t->e, guest_slot(guest), HOST_T);
+	return true;
+}
+
+/* Which host register stands for a register operand; the ones in memory are loaded into scratch registers. */
+struct assignment {
+	unsigned scratch[2], used; /* free scratch registers */
+	uint8_t guest[2];          /* in scratch[n] */
+	bool borrowed;             /* guest RCX is in HOST_X, for the sake of a high byte register */
+	bool failed;
+};
+
+static unsigned assign(struct translation *t, struct assignment *a, const struct shape_register *r)
+{
+	if (r->kind != SHAPE_GPR)
+		return r->number;
+	if (a->borrowed && r->number == RCX)
+		return HOST_X;
+	if (guest_host(r->number) != HOST_NONE)
+		return guest_host(r->number);
+	for (unsigned n = 0; n < a->used; n++)
+		if (a->guest[n] == r->number)
+			return a->scratch[n];
+	if (a->used == 2 || a->scratch[a->used] == HOST_NONE) {
+		a->failed = true;
+		return 0;
+	}
+	a->guest[a->used] = r->number;
+	emit_load(&t->e, a->scratch[a->used], guest_slot(r->number));
+	return a->scratch[a->used++];
+}
+
+static bool names(const struct x86_shape *s, unsigned guest)
+{
+	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
+
+	for (unsigned n = 0; n < ARRAY_SIZE(r); n++)
+		if (r[n]->kind == SHAPE_GPR && r[n]->number == guest)
+			return true;
+	return false;
+}
+
+static bool in_slot(const struct x86_shape *s)
+{
+	return names(s, R10) || names(s, R11) || names(s, R15);
+}
+
+static bool again(struct translation *t, const struct insn *i, const struct x86_shape *s)
+{
+	struct emit *e = &t->e;
+	bool high = s->reg.high || s->rm.high || s->op.high, by_rcx = reads_rcx(i) && (s->implied & BIT(RCX));
+	struct assignment a = { .scratch = { HOST_T, HOST_X } };
+	struct operand rm;
+	struct ea ea;
+
+	if (s->has_memory) {
+		unsigned size = s->memory_size;
+		if ((high || by_rcx) && in_slot(s))
+			return false;
+		if (high && (names(s, RCX) || by_rcx))
+			return false;
+		if (!memory_address(t, i, &ea))
+			return false;
+		if (size >= 16 && any_alignment(i, s) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
+			rm = memory_access_wide(t, &ea, size, s->memory_written);
+		else if (ea.kind == EA_CONST && (ea.constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
+			return false;
+		else
+			rm = memory_access(t, &ea, size, s->memory_written, size >= 16 || memory_aligned(t, i, &ea, size) ? ALIGNED : CHECKED);
+		if (by_rcx) {
+			emit_lea(e, HOST_T, rm);
+			rm = operand_at(HOST_T, 0);
+		} else if (high || in_slot(s)) {
+			emit_lea(e, HOST_X, rm);
+			rm = operand_at(HOST_X, 0);
+		}
+		a.scratch[1] = HOST_NONE;
+		if (by_rcx)
+			a.scratch[0] = HOST_NONE;
+	} else {
+		a.borrowed = high && names(s, RCX);
+		if (a.borrowed || by_rcx)
+			a.scratch[1] = HOST_NONE;
+		rm = operand_reg(assign(t, &a, &s->rm));
+	}
+	if (by_rcx || a.borrowed)
+		emit_mov(e, HOST_X, HOST_GUEST_RCX);
+	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
+	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
+		return false;
+	for (unsigned n = 0; n < a.used; n++)
+		if (writes(&s->reg, a.guest[n]) || writes(&s->rm, a.guest[n]) || writes(&s->vvvv, a.guest[n]) || writes(&s->op, a.guest[n]))
+			emit_store(e, guest_slot(a.guest[n]), a.scratch[n]);
+	if (a.borrowed && (writes(&s->reg, RCX) || writes(&s->rm, RCX) || writes(&s->op, RCX)))
+		emit_mov(e, HOST_GUEST_RCX, HOST_X);
+	return true;
+}
+
+static bool native(struct translation *t, const struct insn *i)
+{
+	struct x86_shape s;
+
+	if (i->exec == x86_exec_ud || i->exec == x86_exec_nm || i->exec == x86_exec_gp)
+		return false;
+	if (x86_ops[i->op].translate == XLATE_BRANCH)
+		return flow_emit(t, i);
+	switch (i->op) {
+	case X86_OP_PUSH: return push(t, i);
+	case X86_OP_POP: return pop(t, i);
+	case X86_OP_LEAVE: return leave(t, i);
+	default: break;
+	}
+	if (is_nop(i))
+		return true;
+	if (!x86_decode_shape(&s, t->bytes, i->length, t->block->mode, t->bt->vcpu->core.model) || !translatable(t, i, &s))
+		return false;
+	if (i->op == X86_OP_LEA)
+		return lea(t, i);
+	/* What are REX prefixes in 64-bit code, the short INC and DEC, are written as the long ones. */
+	if (!s.vex && !s.map && (s.opcode & 0xf0) == 0x40) {
+		s.has_modrm = true;
+		s.in_opcode = false;
+		s.rm = s.op;
+		s.op = (struct shape_register){ 0 };
+		s.reg = (struct shape_register){ .number = s.opcode >> 3 & 1 };
+		s.opcode = 0xff;
+	}
+	return again(t, i, &s);
+}
+
+static void instruction(struct translation *t)
+{
+	uint32_t at = t->e.at, exits = t->bt->exits;
+	unsigned shorts, stubs = t->stubs;
+
+	memory_room(t);
+	at = t->e.at;
+	shorts = t->shorts;
+	t->rec->code = at;
+	t->bt->stat.native++;
+	if (native(t, &t->rec->insn))
+		return;
+	t->e.at = at; /* whatever was begun is taken back */
+	t->shorts = shorts;
+	t->stubs = stubs;
+	t->bt->exits = exits;
+	t->rec->access = BT_NO_ACCESS;
+	call_exec(t);
+}
+
+/* --- the block --- */
+
+/* How it is entered: see flow.c for R15, and run.c for what is counted. */
+static void prologue(struct translation *t)
+{
+	struct emit *e = &t->e;
+	struct bt_block *b = t->block;
+	uint32_t poll = e->at, wrong, other;
+
+	emit8(e, 0xb8 | HOST_X);
+	emit32(e, b->insn);
+	emit_jump_through(e, state_at(BT_POLL));
+	wrong = e->at;
+	emit_jump_through(e, state_at(BT_DISPATCH));
+	b->jump_entry = e->at;
+	if (fits32(-(int64_t)b->rip)) {
+		emit_lea(e, HOST_X, operand_at(HOST_T, (int32_t)-(int64_t)b->rip));
+	} else {
+		emit_constant(e, HOST_X, -b->rip);
+		emit_lea(e, HOST_X, operand_sum(HOST_X, HOST_T, 0, 0));
+	}
+	other = emit_short(e, 0xe3);
+	emit_patch_short(e, emit_short(e, 0xeb), wrong);
+	emit_patch_short(e, other, e->at);
+	b->entry = e->at;
+	if (t->bt->counting) {
+		emit_load(e, HOST_T, state_at(BT_COUNT));
+		emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
+		emit_patch_short(e, emit_short(e, 0xe3), poll);
+		emit_lea(e, HOST_T, operand_at(HOST_T, b->count));
+		emit_store(e, state_at(BT_COUNT), HOST_T);
+	} else {
+		emit_load(e, HOST_X, state_at(BT_RUN_MASK));
+		emit_patch_short(e, emit_short(e, 0xe3), poll);
+	}
+	b->body = e->at;
+}
+
+static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned available)
+{
+	const struct x86_model *model = bt->vcpu->core.model;
+	unsigned max = b->second == ~0ULL ? BT_BLOCK_MAX : 1;
+	bool ends = false;
+
+	while (b->count < max && !ends && b->bytes < available) {
+		struct bt_insn *rec = &bt->insn[b->insn + b->count];
+		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
+		rec->insn.offset = b->bytes;
+		rec->insn.index = (uint8_t)b->count;
+		unsigned n = x86_decode(&rec->insn, bytes + b->bytes, available - b->bytes, b->mode, model);
+		if (!n)
+			break;
+		ends = ends_block(&rec->insn);
+		rec->vector = is_vector(&rec->insn);
+		rec->resumes = !ends;
+		b->bytes += (uint16_t)n;
+		b->count++;
+	}
+	return b->count;
+}
+
+bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned available)
+{
+	struct translation t = { .e = { .base = bt->code, .at = bt->code_used }, .bt = bt, .block = b };
+
+	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
+	b->insn = bt->insns;
+	if (!decode(bt, b, bytes, available))
+		return false;
+	b->code = t.e.at;
+	prologue(&t);
+	for (unsigned n = 0; n < b->count; n++) {
+		t.id = b->insn + n;
+		t.rec = &bt->insn[t.id];
+		t.bytes = bytes + t.rec->insn.offset;
+		instruction(&t);
+	}
+	t.id = b->insn + b->count;
+	bt->insn[t.id] = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .code = t.e.at };
+	if (bt->insn[t.id - 1].resumes) {
+		memory_room(&t);
+		bt->insn[t.id].code = t.e.at;
+		flow_exit(&t, -1, t.width == 8 ? b->rip + b->bytes : (uint32_t)(b->rip + b->bytes));
+	}
+	stubs_emit(&t);
+	b->code_end = t.e.at;
+	bt->code_used = (uint32_t)align_up(t.e.at, 16);
+	bt->insns += b->count + 1u;
+	bt->stat.blocks++;
+	bt->stat.insns += b->count;
+	bt->stat.bytes += b->code_end - b->code;
+	return true;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* What the halves of the translator share: memory.c writes accesses, translate.c and flow.c instructions. */
+#pragma once
+#include "engine/bt/emit.h"
+
+/* The linear address of a memory operand, as far as it is computed. */
+enum ea_kind {
+	EA_BASE,  /* register + disp, still to be added */
+	EA_T,     /* in HOST_T */
+	EA_CONST, /* known */
+};
+struct ea {
+	uint8_t kind, base;
+	int32_t disp;
+	uint64_t constant;
+};
+
+enum alignment {
+	ALIGNED,  /* it is, or the host's instruction insists on it */
+	CHECKED,  /* by the access, which copes with what is not */
+	STRICT,   /* the same, but what is not is for the exec function */
+};
+
+enum stub_kind {
+	STUB_MISS,    /* the entry is empty, or the access misaligned */
+	STUB_EXEC,    /* for the exec function */
+	STUB_LINK,    /* an exit that leads nowhere yet */
+	STUB_FAR,     /* a jump to another page */
+};
+struct stub {
+	uint8_t kind, log_size, alignment;
+	bool write;
+	uint32_t fix;       /* a 32-bit displacement that leads here, 0: none yet */
+	uint32_t insn, exit;
+	uint32_t back;
+	struct ea ea;
+	uint64_t rip;
+};
+
+#define STUBS_MAX (3 * BT_BLOCK_MAX + 8)
+#define SHORTS_MAX 12
+
+struct translation {
+	struct emit e;
+	struct bt *bt;
+	struct bt_block *block;
+	struct bt_insn *rec;  /* of the instruction at hand */
+	uint32_t id;          /* its index */
+	const uint8_t *bytes; /* of the instruction */
+	unsigned width;       /* of addresses and the stack, in bytes: 8 or 4 */
+	struct stub stub[STUBS_MAX];
+	unsigned stubs;
+	struct { uint32_t where; unsigned stub; } pending[SHORTS_MAX]; /* short jumps that need an island */
+	unsigned shorts;
+};
+
+/* memory.c */
+/* Host register of a guest register, or HOST_NONE: it is in memory, at state_at(guest_slot()). */
+unsigned guest_host(unsigned guest);
+struct operand guest_slot(unsigned guest);
+/* Computes the address of i's memory operand; uses HOST_T and HOST_X. False: it is not one that can be. */
+bool memory_address(struct translation *, const struct insn *i, struct ea *);
+/* From an address to the host's operand. Uses HOST_X, and HOST_T unless ea->kind is EA_BASE. */
+struct operand memory_access(struct translation *, const struct ea *, unsigned size, bool write, enum alignment);
+/* As memory_access, for 16 and 32 bytes at any alignment. */
+struct operand memory_access_wide(struct translation *, const struct ea *, unsigned size, bool write);
+struct operand memory_stack(struct translation *, int32_t disp, unsigned size, bool write, enum alignment);
+/* Is it aligned for sure? */
+bool memory_aligned(const struct translation *, const struct insn *i, const struct ea *, unsigned size);
+/* Short jumps reach 127 bytes: before more is written, those that wait get a long jump within reach. */
+void memory_island(struct translation *, bool around);
+void memory_room(struct translation *);
+unsigned stub_add(struct translation *, struct stub);
+void stubs_emit(struct translation *);
+
+/* flow.c -- The end of a block, or a branch. False: the exec function has to do it. */
+bool flow_emit(struct translation *, const struct insn *i);
+void flow_exit(struct translation *, int cc, uint64_t target);
+void flow_far(struct translation *, uint64_t target);
