@@ -97,6 +97,7 @@ struct x86_core {
 	uint16_t aflags;
 	uint8_t cpl;
 	uint32_t mxcsr_run, mxcsr_after; /* an SSE operation runs under the first and leaves its flags in the second (vector.h) */
+	uint8_t wide[32] __attribute__((aligned(32))); /* vector operands of slow memory accesses pass through here (vector.h) */
 	uint32_t mode;       /* MODE_*, derived by x86_mode_update */
 	struct tlb_set *tlb; /* &tlbs[kind for CPL, AC, CR0.AM] */
 

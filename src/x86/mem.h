@@ -29,7 +29,7 @@ static inline uint64_t *x86_gpr_at(struct x86_core *core, unsigned byte_offset)
 gva_t x86_address_checked(struct x86_core *, const struct insn *i, uint64_t offset, unsigned size, enum x86_access);
 
 /* Linear address of the memory operand, for an access of size bytes. Canonical checks come with the TLB miss. */
-static inline gva_t x86_address(struct x86_core *core, const struct insn *i, unsigned size, enum x86_access access)
+static inline __attribute__((always_inline)) gva_t x86_address(struct x86_core *core, const struct insn *i, unsigned size, enum x86_access access)
 {
 	uint64_t offset = *x86_gpr_at(core, i->base) + (*x86_gpr_at(core, i->scaled) << i->scale) + (uint64_t)i->disp;
 	if (unlikely(i->flags & (INSN_ADDRESS | INSN_ADDRESS32))) {
@@ -40,7 +40,7 @@ static inline gva_t x86_address(struct x86_core *core, const struct insn *i, uns
 	return offset + core->cpu.seg[i->seg].base;
 }
 
-static inline void *tlb_hit(struct tlb_entry *table, gva_t gva, unsigned size)
+static inline __attribute__((always_inline)) void *tlb_hit(struct tlb_entry *table, gva_t gva, unsigned size)
 {
 	struct tlb_entry *e = &table[(gva >> X86_PAGE_SHIFT) & (TLB_ENTRIES - 1)];
 	if (unlikely(e->tag != ((gva + size - 1) & X86_PAGE_MASK)))

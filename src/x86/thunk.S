@@ -49,6 +49,8 @@
 	.text
 	THUNK x86_load_slow
 	THUNK x86_store_slow
+	THUNK x86_load_wide
+	THUNK x86_store_wide
 	THUNK x86_address_checked
 	THUNK x86_stack_address_checked
 	THUNK x86_jump_checked

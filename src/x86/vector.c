@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* The rare halves of vector.h: 16-byte operands that miss the TLB, and SIMD floating-point exceptions, SDM volume 1,
+/* The rare halves of vector.h: operands of 16 and 32 bytes that miss the TLB, and SIMD floating-point exceptions, SDM volume 1,
  * 11.5. */
 #include "x86/vector.h"
 
-v128 x86_load128_slow(struct x86_core *core, const struct insn *i, gva_t gva)
+uint64_t x86_load_wide(struct x86_core *core, const struct insn *i, gva_t gva, unsigned size)
 {
-	v128 value;
-	x86_load_bytes(core, i, gva, &value, sizeof(value));
-	return value;
+	x86_load_bytes(core, i, gva, core->wide, size);
+	return (uintptr_t)core->wide;
 }
 
-void x86_store128_slow(struct x86_core *core, const struct insn *i, gva_t gva, v128 value)
+void x86_store_wide(struct x86_core *core, const struct insn *i, gva_t gva, unsigned size)
 {
-	x86_store_bytes(core, i, gva, &value, sizeof(value));
+	x86_store_bytes(core, i, gva, core->wide, size);
 }
 
 /* An unmasked exception that is found before the computation keeps it from happening, so the flags that only the masked

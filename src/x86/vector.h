@@ -28,24 +28,27 @@ static inline any64 *xmm64(struct x86_core *core, unsigned at)
 
 /* --- 16 bytes of memory --- */
 
-/* vector.c -- the slow halves, out of line: a local variable whose address is passed on would cost an exec function its
- * tail call. */
-v128 x86_load128_slow(struct x86_core *, const struct insn *i, gva_t);
-void x86_store128_slow(struct x86_core *, const struct insn *i, gva_t, v128 value);
+/* vector.c -- the slow halves, by thunk: they load `size` bytes into core->wide, and return its address; and store from there. */
+uint64_t x86_load_wide(struct x86_core *, const struct insn *i, gva_t, unsigned size);
+void x86_store_wide(struct x86_core *, const struct insn *i, gva_t, unsigned size);
 
-static inline v128 x86_load128(struct x86_core *core, const struct insn *i, gva_t gva)
+static inline __attribute__((always_inline)) v128 x86_load128(struct x86_core *core, const struct insn *i, gva_t gva)
 {
-	void *p = tlb_hit(core->tlb->read, gva, 16);
-	return likely(p) ? *(volatile v128_any *)p : x86_load128_slow(core, i, gva);
+	const void *p = tlb_hit(core->tlb->read, gva, 16);
+	if (unlikely(!p))
+		p = (const void *)(uintptr_t)X86_SLOW(x86_load_wide, core, i, gva, 16, 0);
+	return *(const volatile v128_any *)p;
 }
 
 static inline void x86_store128(struct x86_core *core, const struct insn *i, gva_t gva, v128 value)
 {
 	void *p = tlb_hit(core->tlb->write, gva, 16);
-	if (likely(p))
+	if (likely(p)) {
 		*(volatile v128_any *)p = value;
-	else
-		x86_store128_slow(core, i, gva, value);
+	} else {
+		*(v128 *)core->wide = value;
+		X86_SLOW(x86_store_wide, core, i, gva, 16, 0);
+	}
 }
 
 /* The address of a 16-byte operand that must be aligned: legacy SSE raises #GP, whatever the segment is. */
@@ -58,11 +61,11 @@ static inline gva_t x86_address_aligned(struct x86_core *core, const struct insn
 }
 
 /* The memory operand as a source value, zero-extended to 16 bytes. */
-static inline v128 source128(struct x86_core *core, const struct insn *i)
+static inline __attribute__((always_inline)) v128 source128(struct x86_core *core, const struct insn *i)
 {
 	return x86_load128(core, i, x86_address_aligned(core, i, ACCESS_READ));
 }
-static inline v128 source128_any(struct x86_core *core, const struct insn *i)
+static inline __attribute__((always_inline)) v128 source128_any(struct x86_core *core, const struct insn *i)
 {
 	return x86_load128(core, i, x86_address(core, i, 16, ACCESS_READ));
 }
