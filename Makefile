@@ -66,6 +66,8 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)
 	@$(CC) $(CFLAGS) -Itests/unit -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/obj/x86/exec%.c.o $(BUILD)/obj/engine/interp/%.c.o: EXTRA := $(HOT)
+# Those of AVX hold 256 bits in a register; they run only where the host has AVX (x86/avx.h).
+$(BUILD)/obj/x86/exec_avx%.c.o: EXTRA := $(HOT) -mavx
 $(BUILD)/obj/%.o: src/%
 	@mkdir -p $(@D)
 	@echo "  cc     $<"

@@ -252,8 +252,11 @@ static int choose_model(struct machine *m, const struct run_options *o)
 		return EXIT_OK;
 	}
 	m->config.model = &m->model;
-	if (!x86_model_parse(&m->model, o->cpu, why, sizeof(why)))
+	if (!x86_model_parse(&m->model, o->cpu, why, sizeof(why))) {
+		if (*why)
+			log_info("%s", why);
 		return EXIT_OK;
+	}
 	log_error("%s", why);
 	return EXIT_USAGE;
 }

@@ -21,6 +21,12 @@
 #define V1_81_EDX (F(SYSCALL) | F(NX) | F(LM))
 #define V2_81_EDX (V1_81_EDX | F(PDPE1GB) | F(RDTSCP))
 
+#define V3_1_ECX (V2_1_ECX | F(MOVBE) | F(FMA) | F(AVX) | F(F16C))
+#define V3_7_EBX (V2_7_EBX | F(BMI1) | F(AVX2) | F(BMI2))
+#define V3_81_ECX (F(LAHF64) | F(PREFETCHW) | F(LZCNT))
+#define V3_D1_EAX (F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1) | F(XSAVES))
+#define V3_XCR0 (XCR0_X87 | XCR0_SSE | XCR0_AVX)
+
 /* Family 6, model 0xf0 is no processor that was ever sold, so that no kernel applies one's workarounds to it. */
 const struct x86_model x86_models[] = {
 	{
@@ -36,17 +42,29 @@ const struct x86_model x86_models[] = {
 		.physical_bits = 40, .linear_bits = 48, .xcr0 = XCR0_X87 | XCR0_SSE,
 	},
 	{
-		.name = "max", .summary = "everything that the semantics execute",
+		.name = "v3", .summary = "x86-64-v3: AVX2, FMA, BMI2 (the host must have them)",
+		.vendor = "GenuineIntel", .brand = "doppel virtual x86-64-v3 processor",
+		.family = 6, .model = 0xf0, .stepping = 1,
+		.features = {
+			[FEAT_1_EDX] = V1_1_EDX, [FEAT_1_ECX] = V3_1_ECX, [FEAT_7_EBX] = V3_7_EBX,
+			[FEAT_7_ECX] = F(UMIP),
+			[FEAT_7_EDX] = V2_7_EDX, [FEAT_80000001_EDX] = V2_81_EDX,
+			[FEAT_80000001_ECX] = V3_81_ECX, [FEAT_D1_EAX] = V3_D1_EAX,
+		},
+		.physical_bits = 40, .linear_bits = 48, .xcr0 = V3_XCR0,
+	},
+	{
+		.name = "max", .summary = "everything that the semantics execute and the host has",
 		.vendor = "GenuineIntel", .brand = "doppel virtual x86-64 processor",
 		.family = 6, .model = 0xf0, .stepping = 1,
 		.features = {
-			[FEAT_1_EDX] = V1_1_EDX, [FEAT_1_ECX] = V2_1_ECX | F(MOVBE) | F(AES) | F(PCLMUL),
-			[FEAT_7_EBX] = V2_7_EBX | F(BMI1) | F(BMI2) | F(ADX) | F(SHA) | F(CLFLUSHOPT) | F(CLWB),
-			[FEAT_7_ECX] = F(UMIP) | F(RDPID),
+			[FEAT_1_EDX] = V1_1_EDX, [FEAT_1_ECX] = V3_1_ECX | F(AES) | F(PCLMUL),
+			[FEAT_7_EBX] = V3_7_EBX | F(ADX) | F(SHA) | F(CLFLUSHOPT) | F(CLWB),
+			[FEAT_7_ECX] = F(UMIP) | F(RDPID) | F(GFNI) | F(VAES) | F(VPCLMULQDQ),
 			[FEAT_7_EDX] = V2_7_EDX, [FEAT_80000001_EDX] = V2_81_EDX,
-			[FEAT_80000001_ECX] = F(LAHF64) | F(PREFETCHW) | F(LZCNT), [FEAT_D1_EAX] = F(XSAVEOPT),
+			[FEAT_80000001_ECX] = V3_81_ECX, [FEAT_D1_EAX] = V3_D1_EAX,
 		},
-		.physical_bits = 40, .linear_bits = 48, .xcr0 = XCR0_X87 | XCR0_SSE,
+		.physical_bits = 40, .linear_bits = 48, .xcr0 = V3_XCR0,
 	},
 	{
 		.name = "v1", .summary = "x86-64-v1: the first 64-bit processors, SSE2",
@@ -82,33 +100,70 @@ const unsigned x86_model_count = ARRAY_SIZE(x86_models);
 #define EXTENDED_MAX 0x80000008u
 #define BHI_CTRL BIT(4) /* CPUID.(7,2):EDX */
 #define XSAVE_SIZE 576 /* legacy region and header */
+#define XSAVE_AVX_SIZE 256 /* component 2, behind them in both formats */
 
-/* Beyond v2 the semantics run the host's own instructions: what the host lacks, "max" cannot offer. */
-static const struct x86_model *limit_to_host(const struct x86_model *m)
+/* Beyond v2 the semantics run the host's own instructions: what the host lacks, a model cannot offer. */
+static uint32_t host_word(unsigned word)
 {
-	static const uint32_t borrowed_ecx = F(MOVBE) | F(AES) | F(PCLMUL);
-	static const uint32_t borrowed_ebx = F(BMI1) | F(BMI2) | F(ADX) | F(SHA), borrowed_ext = F(LZCNT);
-	static struct x86_model limited;
-	uint32_t eax, ebx, ecx = 0, edx;
+	uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 
-	limited = *m;
-	__get_cpuid(1, &eax, &ebx, &ecx, &edx);
-	limited.features[FEAT_1_ECX] &= ecx | ~borrowed_ecx;
-	ebx = 0;
-	__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
-	limited.features[FEAT_7_EBX] &= ebx | ~borrowed_ebx;
-	ecx = 0;
-	__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx);
-	limited.features[FEAT_80000001_ECX] &= ecx | ~borrowed_ext;
-	return &limited;
+	switch (word) {
+	case FEAT_1_ECX: __get_cpuid(1, &eax, &ebx, &ecx, &edx); return ecx;
+	case FEAT_7_EBX: __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx); return ebx;
+	case FEAT_7_ECX: __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx); return ecx;
+	default: __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx); return ecx; /* FEAT_80000001_ECX */
+	}
+}
+
+/* The host's kernel must keep the upper halves of its registers, too. */
+static bool host_saves_avx(void)
+{
+	uint32_t eax, edx;
+
+	if (!(host_word(FEAT_1_ECX) & F(OSXSAVE)))
+		return false;
+	asm volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+	return (eax & (XCR0_SSE | XCR0_AVX)) == (XCR0_SSE | XCR0_AVX);
+}
+
+static const struct { unsigned word; uint32_t bits, with_avx; } borrowed[] = {
+	{ FEAT_1_ECX, F(MOVBE) | F(AES) | F(PCLMUL), F(AVX) | F(FMA) | F(F16C) },
+	{ FEAT_7_EBX, F(BMI1) | F(BMI2) | F(ADX) | F(SHA), F(AVX2) },
+	{ FEAT_7_ECX, F(GFNI), F(VAES) | F(VPCLMULQDQ) },
+	{ FEAT_80000001_ECX, F(LZCNT), 0 },
+};
+
+static const struct x86_model *limit_to_host(unsigned n)
+{
+	static struct x86_model limited[ARRAY_SIZE(x86_models)];
+	struct x86_model *m = &limited[n];
+	bool avx = host_saves_avx() && (host_word(FEAT_1_ECX) & F(AVX));
+
+	*m = x86_models[n];
+	for (unsigned k = 0; k < ARRAY_SIZE(borrowed); k++) {
+		uint32_t all = borrowed[k].bits | borrowed[k].with_avx;
+		uint32_t have = host_word(borrowed[k].word) & (avx ? all : borrowed[k].bits);
+		m->features[borrowed[k].word] &= have | ~all;
+	}
+	if (!avx)
+		m->xcr0 &= ~XCR0_AVX;
+	return m;
 }
 
 const struct x86_model *x86_model_find(const char *name)
 {
 	for (unsigned n = 0; n < x86_model_count; n++)
 		if (!strcmp(x86_models[n].name, name))
-			return strcmp(name, "max") ? &x86_models[n] : limit_to_host(&x86_models[n]);
+			return limit_to_host(n);
 	return NULL;
+}
+
+bool x86_model_limited(const struct x86_model *m)
+{
+	for (unsigned n = 0; n < x86_model_count; n++)
+		if (!strcmp(x86_models[n].name, m->name))
+			return memcmp(x86_models[n].features, m->features, sizeof(m->features)) != 0;
+	return false;
 }
 
 static uint32_t text(const char *s, unsigned at)
@@ -222,12 +277,17 @@ static struct x86_cpuid_leaf leaf_d(const struct x86_core *core, uint32_t sublea
 
 	if (!x86_has(core, FEATURE_XSAVE))
 		return (struct x86_cpuid_leaf){ 0 };
+	uint32_t enabled = XSAVE_SIZE + (core->cpu.xcr0 & XCR0_AVX ? XSAVE_AVX_SIZE : 0);
+	uint32_t all = XSAVE_SIZE + (m->xcr0 & XCR0_AVX ? XSAVE_AVX_SIZE : 0);
 	if (subleaf == 0)
 		return (struct x86_cpuid_leaf){
-			.eax = (uint32_t)m->xcr0, .ebx = XSAVE_SIZE, .ecx = XSAVE_SIZE, .edx = (uint32_t)(m->xcr0 >> 32)
+			.eax = (uint32_t)m->xcr0, .ebx = enabled, .ecx = all, .edx = (uint32_t)(m->xcr0 >> 32)
 		};
 	if (subleaf == 1)
-		return (struct x86_cpuid_leaf){ .eax = m->features[FEAT_D1_EAX] };
+		return (struct x86_cpuid_leaf){ .eax = m->features[FEAT_D1_EAX],
+						 .ebx = x86_has(core, FEATURE_XSAVES) ? enabled : 0 };
+	if (subleaf == 2 && (m->xcr0 & XCR0_AVX))
+		return (struct x86_cpuid_leaf){ .eax = XSAVE_AVX_SIZE, .ebx = XSAVE_SIZE };
 	return (struct x86_cpuid_leaf){ 0 };
 }
 

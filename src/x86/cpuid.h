@@ -22,9 +22,12 @@ struct x86_model {
 extern const struct x86_model x86_models[];
 extern const unsigned x86_model_count;
 
-/* cpuid.c -- NULL for a name that is none. "v2" is the default. */
+/* cpuid.c -- NULL for a name that is none. "v2" is the default. A model is without what the semantics borrow from the host and the host
+ * lacks; x86_model_limited tells whether that is something. */
 const struct x86_model *x86_model_find(const char *name);
-/* model.c -- A model with features added and taken away, "v2,-sse4.2,+aes", into *m. 0, or -1 with a message in why (256 bytes are enough).
+bool x86_model_limited(const struct x86_model *);
+/* model.c -- A model with features added and taken away, "v2,-sse4.2,+aes", into *m. 0, or -1 with a message in why (256 bytes are enough);
+ * with 0, why may hold a remark.
  * What is added brings what it needs; what is taken takes what needs it. */
 int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t size);
 /* What --cpu calls a feature (features.h). The next one that --cpu knows, *row counts on from 0; NULL behind the last. */

@@ -29,7 +29,9 @@ static const uint16_t needs[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 	NEEDS(RDWRFSGS, FSGSBASE), NEEDS(SHA, SHA), NEEDS(SMAP, SMAP), NEEDS(SSE, SSE), NEEDS(SSEMXCSR, SSE),
 	NEEDS(SSE_PREFETCH, CMOV), NEEDS(SSE2, SSE2), NEEDS(SSE2MMX, SSE2), NEEDS(SSE3, SSE3), NEEDS(SSE3X87, SSE3),
 	NEEDS(SSE4, SSE41), NEEDS(SSE42, SSE42), NEEDS(SSSE3, SSSE3), NEEDS(SSSE3MMX, SSSE3), NEEDS(XSAVE, XSAVE),
-	NEEDS(XSAVEOPT, XSAVEOPT),
+	NEEDS(XSAVEOPT, XSAVEOPT), NEEDS(XSAVEC, XSAVEC), NEEDS(XSAVES, XSAVES), NEEDS(AVX, AVX), NEEDS(AVXAES, AES), NEEDS(AVX2, AVX2),
+	NEEDS(AVX2GATHER, AVX2), NEEDS(FMA, FMA), NEEDS(GFNI, GFNI), NEEDS(AVX_GFNI, GFNI), NEEDS(VAES, VAES),
+	NEEDS(VPCLMULQDQ, VPCLMULQDQ),
 };
 #undef NEEDS
 
@@ -79,11 +81,22 @@ static bool model_has(const struct x86_model *model, unsigned feature)
 	return !model || (model->features[feature >> 5] >> (feature & 31) & 1);
 }
 
+/* All of VEX but BMI, which works on general registers. */
+static bool is_vector_vex(const ZydisDecodedInstruction *z)
+{
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && z->meta.category != ZYDIS_CATEGORY_BMI1 &&
+	       z->meta.category != ZYDIS_CATEGORY_BMI2;
+}
+
 static bool offered(const ZydisDecodedInstruction *z, uint32_t mode, const struct x86_model *model)
 {
 	unsigned need = need_of(z, mode);
-	if (z->encoding > ZYDIS_INSTRUCTION_ENCODING_VEX)
-		return false; /* XOP, EVEX, MVEX */
+	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && z->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return false; /* XOP, 3DNow, EVEX, MVEX */
+	if (is_vector_vex(z) && !model_has(model, FEATURE_AVX))
+		return false; /* whatever else it came with */
+	if (z->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ && !model_has(model, FEATURE_PCLMUL))
+		return false;
 	if (z->meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && model_has(model, FEATURE_LM))
 		return true; /* all with long mode know it, if only as a NOP */
 	return !need || model_has(model, need - 1);
@@ -144,8 +157,8 @@ static uint16_t register_kind(ZydisRegister r)
 {
 	switch (ZydisRegisterGetClass(r)) {
 	case ZYDIS_REGCLASS_MMX: return INSN_MMX;
-	case ZYDIS_REGCLASS_XMM:
-	case ZYDIS_REGCLASS_YMM: return INSN_XMM;
+	case ZYDIS_REGCLASS_XMM: return INSN_XMM;
+	case ZYDIS_REGCLASS_YMM: return INSN_YMM;
 	case ZYDIS_REGCLASS_GPR32:
 	case ZYDIS_REGCLASS_GPR64: return INSN_GPR;
 	default: return 0;
@@ -169,7 +182,10 @@ static bool has_no_base(const ZydisDecodedInstruction *z)
 static void set_memory(struct insn *i, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op, uint32_t mode)
 {
 	i->base = register_at(op->mem.base);
-	i->scaled = register_at(op->mem.index);
+	if (op->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+		i->src2 = register_at(op->mem.index); /* of vector registers; i->scaled stays that of none */
+	else
+		i->scaled = register_at(op->mem.index);
 	i->scale = (uint8_t)(op->mem.scale ? __builtin_ctz(op->mem.scale) : 0);
 	i->disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
 	if (has_no_base(z)) {
@@ -259,6 +275,7 @@ static const uint8_t form_of[256] = {
 	[KINDS3(R, R, I)] = FORM_RRI, [KINDS3(R, M, I)] = FORM_RMI, [KINDS3(M, R, I)] = FORM_MRI, [KINDS3(M, R, R)] = FORM_MRR,
 	[KINDS3(R, R, R)] = FORM_RRR, [KINDS3(R, R, M)] = FORM_RRM, [KINDS3(R, M, R)] = FORM_RMR, [KINDS3(R, I, I)] = FORM_RI,
 	[KINDS4(R, R, R, I)] = FORM_RRRI, [KINDS4(R, R, M, I)] = FORM_RRMI,
+	[KINDS4(R, R, R, R)] = FORM_RRRR, [KINDS4(R, R, M, R)] = FORM_RRMR,
 };
 
 static void set_immediate(struct insn *i, const ZydisDecodedOperand *op, unsigned nth)
@@ -271,9 +288,22 @@ static void set_immediate(struct insn *i, const ZydisDecodedOperand *op, unsigne
 		i->disp = (int64_t)op->imm.value.u;
 }
 
+/* What VEX adds: 32 bytes of memory, or a gather so wide, count as YMM; and the size of a third operand. */
+static void set_vex(struct insn *i, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops, unsigned n)
+{
+	for (unsigned k = 0; k < n; k++) {
+		bool memory = ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY;
+		if (memory && (ops[k].size == 256 || (ops[k].mem.type == ZYDIS_MEMOP_TYPE_VSIB && z->avx.vector_length == 256)))
+			i->flags |= INSN_YMM;
+		bool general = ops[k].type == ZYDIS_OPERAND_TYPE_REGISTER && register_kind(ops[k].reg.value) == INSN_GPR;
+		if (k == 2 && (memory || general))
+			i->ssize = (uint8_t)(ops[k].size / 8);
+	}
+}
+
 static bool set_operands(struct insn *i, const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops, uint32_t mode)
 {
-	uint8_t *slots[] = { &i->dst, &i->src, &i->src2, &i->src2 };
+	uint8_t *slots[] = { &i->dst, &i->src, &i->src2 };
 	unsigned kinds = 0, immediates = 0, n = z->operand_count_visible;
 	/* A memory destination takes no register slot. */
 	unsigned registers = n && ops[0].type == ZYDIS_OPERAND_TYPE_MEMORY ? 1 : 0;
@@ -287,7 +317,10 @@ static bool set_operands(struct insn *i, const ZydisDecodedInstruction *z, const
 		kinds *= 4;
 		switch (op->type) {
 		case ZYDIS_OPERAND_TYPE_REGISTER:
-			*slots[registers++] = register_at(op->reg.value);
+			if (k == 3)
+				i->imm = register_at(op->reg.value);
+			else
+				*slots[registers++] = register_at(op->reg.value);
 			i->flags |= register_kind(op->reg.value);
 			kinds += KIND_R;
 			break;
@@ -306,6 +339,8 @@ static bool set_operands(struct insn *i, const ZydisDecodedInstruction *z, const
 			break;
 		}
 	}
+	if (is_vector_vex(z))
+		set_vex(i, z, ops, n);
 	i->form = form_of[kinds];
 	if (i->form == FORM_RI)
 		i->src = i->dst;
@@ -317,8 +352,7 @@ static x86_exec_fn *forbidden(const ZydisDecodedInstruction *z, uint32_t mode)
 {
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && (mode & MODE_CODE) != MODE_CODE64 && !(mode & MODE_PROTECTED))
 		return x86_exec_ud; /* real and virtual-8086 mode know no VEX */
-	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !(z->meta.category == ZYDIS_CATEGORY_BMI1 ||
-							       z->meta.category == ZYDIS_CATEGORY_BMI2)) {
+	if (is_vector_vex(z)) {
 		if (mode & MODE_AVX_UD)
 			return x86_exec_ud;
 		return mode & MODE_SSE_NM ? x86_exec_nm : NULL;
@@ -346,6 +380,7 @@ static x86_exec_fn *forbidden(const ZydisDecodedInstruction *z, uint32_t mode)
 	case ZYDIS_ISA_SET_AES:
 	case ZYDIS_ISA_SET_PCLMULQDQ:
 	case ZYDIS_ISA_SET_SHA:
+	case ZYDIS_ISA_SET_GFNI:
 		break;
 	default:
 		return NULL;
@@ -376,8 +411,9 @@ static x86_exec_fn *function_of(const struct insn *i)
 {
 	const struct x86_forms *forms = x86_ops[i->op].forms;
 	unsigned width = i->size <= 1 ? 0 : i->size == 2 ? 1 : i->size == 4 ? 2 : 3;
-	if (i->flags & (INSN_MMX | INSN_XMM))
-		width = (i->flags & INSN_MMX ? BY_MMX : BY_XMM) + (i->flags & INSN_GPR ? BY_MMX_GPR - BY_MMX : 0);
+	if (i->flags & (INSN_MMX | INSN_XMM | INSN_YMM))
+		width = (i->flags & INSN_MMX ? BY_MMX : i->flags & INSN_YMM ? BY_YMM : BY_XMM) +
+			(i->flags & INSN_GPR ? BY_MMX_GPR - BY_MMX : 0);
 	if ((i->flags & INSN_LOCK) && forms->locked)
 		forms = forms->locked;
 	x86_exec_fn *fn = forms->by[i->form][width];
@@ -428,13 +464,14 @@ unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, ui
 	i->length = z.length;
 	i->opcode = z.opcode;
 	i->modrm = (uint8_t)(z.raw.modrm.mod << 6 | z.raw.modrm.reg << 3 | z.raw.modrm.rm);
-	i->modrm_reg = (uint8_t)(z.raw.modrm.reg | (z.raw.rex.R << 3));
+	bool vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX; /* raw.rex and raw.vex share their memory */
+	i->modrm_reg = (uint8_t)(z.raw.modrm.reg | (vex ? 0 : z.raw.rex.R << 3));
 	i->asize = (uint8_t)(z.address_width / 8);
 	i->osize = (uint8_t)(z.operand_width / 8);
 	i->flags = (uint16_t)((z.attributes & ZYDIS_ATTRIB_HAS_LOCK ? INSN_LOCK : 0) |
 			     (z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE) ? INSN_REP : 0) |
 			     (z.attributes & ZYDIS_ATTRIB_HAS_REPNE ? INSN_REPNE : 0) |
-			     (z.raw.rex.W ? INSN_REX_W : 0) |
+			     ((vex ? z.raw.vex.W && z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 : z.raw.rex.W) ? INSN_REX_W : 0) |
 			     (z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT ? INSN_SEG_PREFIX : 0));
 
 	bool string = z.meta.category == ZYDIS_CATEGORY_STRINGOP || z.meta.category == ZYDIS_CATEGORY_IOSTRINGOP;
@@ -454,7 +491,8 @@ unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, ui
 	}
 	if (i->op == X86_OP_XCHG && i->form == FORM_MR)
 		i->flags |= INSN_LOCK; /* with or without the prefix */
-	if (z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU) {
+	if (z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+	    z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU) {
 		i->base = RDI * 8; /* the memory operand is implied */
 		set_string_segment(i, &z, mode);
 	}

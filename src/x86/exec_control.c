@@ -244,10 +244,11 @@ EXEC(xgetbv)
 	if (!(core->cpu.cr4 & CR4_OSXSAVE))
 		x86_raise(core, i, VECTOR_UD);
 	uint32_t index = (uint32_t)core->cpu.gpr[RCX];
-	if (index)
+	if (index > (x86_has(core, FEATURE_XGETBV1) ? 1 : 0))
 		gp(core, i);
-	x86_reg_set(core, RAX * 8, 4, core->cpu.xcr0);
-	x86_reg_set(core, RDX * 8, 4, core->cpu.xcr0 >> 32);
+	uint64_t value = core->cpu.xcr0 & (index ? x86_xinuse(core) : ~0ULL);
+	x86_reg_set(core, RAX * 8, 4, value);
+	x86_reg_set(core, RDX * 8, 4, value >> 32);
 	X86_NEXT(core, i);
 }
 

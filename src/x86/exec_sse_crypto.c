@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* AES-NI, PCLMULQDQ and SHA: SDM volume 1, 12.13 and 12.14, volume 2. A model offers them only where the host has
+/* AES-NI, PCLMULQDQ, SHA and GFNI: SDM volume 1, 12.13 and 12.14, volume 2. A model offers them only where the host has
  * them. */
 #include "x86/vector.h"
 
@@ -10,6 +10,10 @@ XMM_OP(aesdeclast, "aesdeclast", source128)
 XMM_OP(aesimc, "aesimc", source128)
 XMM_IMMEDIATE_OP(aeskeygenassist, "aeskeygenassist $imm, %xmm1, %xmm0", source128)
 XMM_IMMEDIATE_OP(pclmulqdq, "pclmulqdq $imm, %xmm1, %xmm0", source128)
+
+XMM_OP(gf2p8mulb, "gf2p8mulb", source128)
+XMM_IMMEDIATE_OP(gf2p8affineqb, "gf2p8affineqb $imm, %xmm1, %xmm0", source128)
+XMM_IMMEDIATE_OP(gf2p8affineinvqb, "gf2p8affineinvqb $imm, %xmm1, %xmm0", source128)
 
 XMM_OP(sha1msg1, "sha1msg1", source128)
 XMM_OP(sha1msg2, "sha1msg2", source128)

@@ -20,6 +20,9 @@ struct x86_segment x86_return_stack(struct x86_core *, const struct insn *i, uin
 /* Sets the stack pointer popped with this size, once CS and SS are loaded. */
 void x86_return_stack_pointer(struct x86_core *, uint64_t sp, unsigned size);
 
+/* exec_xsave.c -- The components (XCR0_*) that are not in their initial state. */
+uint64_t x86_xinuse(const struct x86_core *);
+
 /* exec_control.c -- MOV to CR0 by MOV, LMSW, CLTS; XCR0. */
 /* Bits that CR4 has on this model. */
 uint64_t x86_cr4_mask(const struct x86_core *);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XRSTOR: the standard format, components x87 and SSE. SDM volume 1 chapter 13,
- * 10.5; volume 2.
+/* FXSAVE, FXRSTOR; XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS in the standard and the compacted format, components x87, SSE and
+ * AVX. SDM volume 1 chapter 13, 10.5; volume 2.
  *
- * The image in struct x86_cpu is the 64-bit format. FCS and FDS are never saved (CPUID.7:EBX[13]): the 32-bit format
- * has zeros there. The compacted format is not offered. */
+ * The image in struct x86_cpu is the 64-bit format. FCS and FDS are never saved (CPUID.7:EBX[13]): the 32-bit format has zeros there. AVX
+ * is the only component beyond the header, so it lies at the same place in both formats. There are no supervisor components: IA32_XSS is
+ * zero. A component counts as in use when it differs from its initial state. */
 #include <string.h>
 #include "x86/exec_system.h"
 #include "x86/features.h"
 
 #define LEGACY_SIZE 512
-#define LEGACY_WRITTEN 416 /* bytes 416 to 511 belong to software */
-#define XMM_OFFSET 160
+#define MXCSR_OFFSET 24    /* with its mask behind it */
+#define ST_OFFSET 32
+#define XMM_OFFSET 160     /* bytes 416 to 511 belong to software */
 #define HEADER_OFFSET 512
 #define AREA_SIZE 576
+#define AVX_SIZE 256       /* behind the header, in both formats */
 #define MXCSR_VALID 0xffffu
+#define MXCSR_INIT 0x1f80u
 #define FCW_INIT 0x37f
 
 static void check_available(struct x86_core *core, const struct insn *i)
@@ -133,6 +137,11 @@ EXEC(fxrstor)
 	X86_NEXT(core, i);
 }
 
+struct header {
+	uint64_t xstate_bv, xcomp_bv, reserved[6];
+};
+#define XCOMP_COMPACTED BIT(63)
+
 /* The requested features that are enabled. */
 static uint64_t requested(const struct x86_core *core)
 {
@@ -140,72 +149,160 @@ static uint64_t requested(const struct x86_core *core)
 	return cpu->xcr0 & ((uint32_t)cpu->gpr[RAX] | cpu->gpr[RDX] << 32);
 }
 
-static void save(struct x86_core *core, const struct insn *i, bool optimise)
+static bool avx_in_use(const struct x86_core *core)
+{
+	static const uint8_t zeros[16 * 16];
+	return memcmp(core->cpu.xsave.ymm_high, zeros, 16u * xmm_count(core)) != 0;
+}
+
+uint64_t x86_xinuse(const struct x86_core *core)
+{
+	return (x87_in_use(&core->cpu.xsave.legacy) ? XCR0_X87 : 0) | (sse_in_use(core) ? XCR0_SSE : 0) |
+	       (avx_in_use(core) ? XCR0_AVX : 0);
+}
+
+static unsigned area_size(uint64_t components)
+{
+	return AREA_SIZE + (components & XCR0_AVX ? AVX_SIZE : 0);
+}
+
+enum save_kind { SAVE_ALL, SAVE_OPTIMISED, SAVE_COMPACTED };
+
+/* What is not written keeps its old content: so the pieces are stored one by one, after a check that all can be. */
+static void save(struct x86_core *core, const struct insn *i, enum save_kind kind)
 {
 	const struct x86_fxsave *f = &core->cpu.xsave.legacy;
-	uint64_t rfbm = requested(core), used = 0, bv;
+	uint64_t rfbm = requested(core), used = x86_xinuse(core), write;
 	struct x86_fxsave m;
+	struct header h;
 
 	check_available(core, i);
-	gva_t at = area_address(core, i, AREA_SIZE, 64, ACCESS_WRITE);
-	x86_check_write(core, i, at, AREA_SIZE);
-	used |= x87_in_use(f) ? XCR0_X87 : 0;
-	used |= sse_in_use(core) ? XCR0_SSE : 0;
-	bv = x86_load64(core, i, at + HEADER_OFFSET);
-	uint64_t write = optimise ? rfbm & used : rfbm;
-	x86_load_bytes(core, i, at, &m, LEGACY_WRITTEN);
-	if (write & XCR0_X87)
-		x87_to_image(core, i, &m);
-	if (rfbm & XCR0_SSE) {
-		m.mxcsr = f->mxcsr;
-		m.mxcsr_mask = MXCSR_VALID;
+	gva_t at = area_address(core, i, area_size(rfbm), 64, ACCESS_WRITE);
+	x86_check_write(core, i, at, area_size(rfbm));
+	if (kind == SAVE_COMPACTED && f->mxcsr != MXCSR_INIT)
+		used |= XCR0_SSE; /* there it is part of the component; else it is saved with either SSE or AVX */
+	write = kind == SAVE_ALL ? rfbm : rfbm & used;
+	bool mxcsr = kind == SAVE_COMPACTED ? write & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX);
+
+	if (kind == SAVE_COMPACTED) {
+		h = (struct header){ .xstate_bv = write, .xcomp_bv = rfbm | XCOMP_COMPACTED };
+	} else {
+		h.xstate_bv = x86_load64(core, i, at + HEADER_OFFSET);
+		h.xstate_bv = (h.xstate_bv & ~rfbm) | (rfbm & used);
 	}
+	if (write & XCR0_X87) {
+		x87_to_image(core, i, &m);
+		x86_store_bytes(core, i, at, &m, MXCSR_OFFSET);
+		x86_store_bytes(core, i, at + ST_OFFSET, m.st, sizeof(m.st));
+	}
+	if (mxcsr)
+		x86_store64(core, i, at + MXCSR_OFFSET, f->mxcsr | (uint64_t)MXCSR_VALID << 32);
 	if (write & XCR0_SSE)
-		memcpy(m.xmm, f->xmm, 16 * xmm_count(core));
-	x86_store_bytes(core, i, at, &m, LEGACY_WRITTEN);
-	x86_store64(core, i, at + HEADER_OFFSET, (bv & ~rfbm) | (rfbm & used));
+		x86_store_bytes(core, i, at + XMM_OFFSET, f->xmm, 16 * xmm_count(core));
+	if (write & XCR0_AVX)
+		x86_store_bytes(core, i, at + AREA_SIZE, core->cpu.xsave.ymm_high, 16 * xmm_count(core));
+	x86_store_bytes(core, i, at + HEADER_OFFSET, &h, kind == SAVE_COMPACTED ? 16 : 8);
 }
 
 EXEC(xsave)
 {
-	save(core, i, false);
+	save(core, i, SAVE_ALL);
 	X86_NEXT(core, i);
 }
 
 EXEC(xsaveopt)
 {
-	save(core, i, true);
+	save(core, i, SAVE_OPTIMISED);
 	X86_NEXT(core, i);
 }
 
-EXEC(xrstor)
+EXEC(xsavec)
+{
+	save(core, i, SAVE_COMPACTED);
+	X86_NEXT(core, i);
+}
+
+EXEC(xsaves)
+{
+	check_available(core, i);
+	PRIVILEGED(core, i);
+	save(core, i, SAVE_COMPACTED);
+	X86_NEXT(core, i);
+}
+
+static void check_header(struct x86_core *core, const struct insn *i, const struct header *h)
+{
+	bool compacted = h->xcomp_bv & XCOMP_COMPACTED, bad;
+
+	if (compacted) {
+		uint64_t layout = h->xcomp_bv & ~XCOMP_COMPACTED, rest = 0;
+		for (unsigned n = 0; n < ARRAY_SIZE(h->reserved); n++)
+			rest |= h->reserved[n];
+		bad = !x86_has(core, FEATURE_XSAVEC) || (layout & ~core->cpu.xcr0) || (h->xstate_bv & ~layout) || rest;
+	} else {
+		bad = (h->xstate_bv & ~core->cpu.xcr0) || h->xcomp_bv || h->reserved[0];
+	}
+	if (bad)
+		x86_raise_error(core, i, VECTOR_GP, 0);
+}
+
+static void restore(struct x86_core *core, const struct insn *i)
 {
 	struct x86_fxsave *f = &core->cpu.xsave.legacy;
 	struct {
 		struct x86_fxsave legacy;
-		uint64_t xstate_bv, xcomp_bv, reserved[6];
+		struct header header;
+		uint8_t ymm_high[16][16];
 	} m;
+	const struct header *h = &m.header;
 	uint64_t rfbm = requested(core);
 
-	check_available(core, i);
 	x86_load_bytes(core, i, area_address(core, i, AREA_SIZE, 64, ACCESS_READ), &m, AREA_SIZE);
-	if ((m.xstate_bv & ~core->cpu.xcr0) || m.xcomp_bv || m.reserved[0])
+	check_header(core, i, h);
+	uint64_t load = rfbm & h->xstate_bv;
+	bool compacted = h->xcomp_bv & XCOMP_COMPACTED;
+	bool mxcsr = compacted ? load & XCR0_SSE : rfbm & (XCR0_SSE | XCR0_AVX);
+	if (mxcsr && (m.legacy.mxcsr & ~MXCSR_VALID))
 		x86_raise_error(core, i, VECTOR_GP, 0);
-	if ((rfbm & (XCR0_SSE | XCR0_AVX)) && (m.legacy.mxcsr & ~MXCSR_VALID))
-		x86_raise_error(core, i, VECTOR_GP, 0);
-	if (rfbm & XCR0_X87) {
-		if (m.xstate_bv & XCR0_X87)
-			x87_from_image(core, i, &m.legacy);
-		else
-			x87_init(f);
-	}
-	if (rfbm & XCR0_SSE) {
+	memset(m.ymm_high, 0, sizeof(m.ymm_high));
+	if (load & XCR0_AVX)
+		x86_load_bytes(core, i, x86_address(core, i, AREA_SIZE + AVX_SIZE, ACCESS_READ) + AREA_SIZE, m.ymm_high,
+			       16 * xmm_count(core));
+
+	if (load & XCR0_X87)
+		x87_from_image(core, i, &m.legacy);
+	else if (rfbm & XCR0_X87)
+		x87_init(f);
+	if (mxcsr)
 		f->mxcsr = m.legacy.mxcsr;
-		if (m.xstate_bv & XCR0_SSE)
-			memcpy(f->xmm, m.legacy.xmm, 16 * xmm_count(core));
-		else
-			memset(f->xmm, 0, 16 * xmm_count(core));
-	}
+	else if (compacted && (rfbm & XCR0_SSE))
+		f->mxcsr = MXCSR_INIT;
+	if (load & XCR0_SSE)
+		memcpy(f->xmm, m.legacy.xmm, 16 * xmm_count(core));
+	else if (rfbm & XCR0_SSE)
+		memset(f->xmm, 0, 16 * xmm_count(core));
+	if (rfbm & XCR0_AVX)
+		memcpy(core->cpu.xsave.ymm_high, m.ymm_high, 16 * xmm_count(core));
+}
+
+EXEC(xrstor)
+{
+	check_available(core, i);
+	restore(core, i);
+	X86_NEXT(core, i);
+}
+
+EXEC(xrstors)
+{
+	uint64_t xcomp_bv;
+
+	check_available(core, i);
+	PRIVILEGED(core, i);
+	gva_t at = area_address(core, i, AREA_SIZE, 64, ACCESS_READ);
+	xcomp_bv = x86_load64(core, i, at + HEADER_OFFSET + 8);
+	if (!(xcomp_bv & XCOMP_COMPACTED))
+		x86_raise_error(core, i, VECTOR_GP, 0);
+	restore(core, i);
 	X86_NEXT(core, i);
 }
 
@@ -214,3 +311,6 @@ const struct x86_forms x86_fxrstor = { .any = fxrstor };
 const struct x86_forms x86_xsave = { .any = xsave };
 const struct x86_forms x86_xsaveopt = { .any = xsaveopt };
 const struct x86_forms x86_xrstor = { .any = xrstor };
+const struct x86_forms x86_xsavec = { .any = xsavec };
+const struct x86_forms x86_xsaves = { .any = xsaves };
+const struct x86_forms x86_xrstors = { .any = xrstors };

@@ -14,10 +14,12 @@ struct insn;
 typedef void x86_exec_fn(struct x86_core *, const struct insn *i);
 
 /* Operands, destination first. R: register, M: memory, I: immediate. A count in CL is the register operand CL.
- * For vector operations R is a vector register, and a third register is insn.src2. */
+ * For vector operations R is a vector register; a third register is insn.src2, a fourth is in insn.imm. A gather is RMR: its mask is insn.src,
+ * and insn.src2 is the vector of indices. */
 enum x86_form {
 	FORM_NONE, FORM_R, FORM_M, FORM_I, FORM_RR, FORM_RM, FORM_MR, FORM_RI, FORM_MI,
-	FORM_RRI, FORM_RMI, FORM_MRI, FORM_MRR, FORM_RRR, FORM_RRM, FORM_RMR, FORM_RRRI, FORM_RRMI, FORM_COUNT
+	FORM_RRI, FORM_RMI, FORM_MRI, FORM_MRR, FORM_RRR, FORM_RRM, FORM_RMR, FORM_RRRI, FORM_RRMI,
+	FORM_RRRR, FORM_RRMR, FORM_COUNT
 };
 
 /* What a monitor must know of an operation (Popek and Goldberg 1974). Bits: a far return is control flow, and tells the CPL. */
@@ -40,7 +42,9 @@ enum x86_translate {
 /* The functions of one operation. `by[form][log2 of operand size]` where it is specialised, else `any`; if a register
  * operand is a vector register, the column is enum x86_vector_column instead of the size.
  * A form with neither cannot be encoded for this operation, and decodes as #UD. */
-enum x86_vector_column { BY_MMX, BY_XMM, BY_MMX_GPR, BY_XMM_GPR }; /* GPR: another register operand is a general one */
+enum x86_vector_column { /* GPR: another register operand is a general one. No operation has MMX and YMM forms */
+	BY_MMX, BY_XMM, BY_MMX_GPR, BY_XMM_GPR, BY_YMM = BY_MMX, BY_YMM_GPR = BY_MMX_GPR
+};
 struct x86_forms {
 	x86_exec_fn *any;
 	x86_exec_fn *by[FORM_COUNT][4];
@@ -74,6 +78,7 @@ enum { /* insn.flags */
 	INSN_MMX = BIT(8),    /* a register operand is an MMX register */
 	INSN_XMM = BIT(9),    /* a register operand is an XMM register */
 	INSN_GPR = BIT(10),   /* a register operand is a general register */
+	INSN_YMM = BIT(12),   /* an operand is a YMM register, or 32 bytes of memory; or so wide is a gather */
 	INSN_ADDRESS32 = BIT(11), /* the sum is truncated to 32 bits, and nothing more: flat segments, or 64-bit code with a 67h prefix */
 };
 
@@ -83,7 +88,8 @@ struct insn {
 	x86_exec_fn *exec;
 	uint64_t imm;     /* sign-extended to 64 bits; for a relative branch the displacement from the next
 	                     instruction; far pointer: offset, the selector in disp; ENTER: size | level << 16;
-	                     a second immediate in disp where there is no memory operand */
+	                     a second immediate in disp where there is no memory operand; the fourth
+	                     register of VBLENDVPS and friends */
 	int64_t disp;     /* of the address; RIP-relative ones count from the start of the trace */
 	uint16_t op;      /* enum x86_op */
 	uint16_t offset;  /* of the first byte, from the start of the trace */
@@ -92,7 +98,7 @@ struct insn {
 	uint8_t index;    /* position in the trace */
 	uint8_t form;     /* enum x86_form */
 	uint8_t size;     /* of the first operand, in bytes; where there is none, the effective operand size */
-	uint8_t ssize;    /* of the second operand, in bytes */
+	uint8_t ssize;    /* of the second operand, in bytes; with VEX, of the third where that is memory or a general register */
 	uint8_t dst, src, src2;  /* register operands: the first, the second, the third */
 	uint8_t base, scaled, scale; /* address = gpr[base] + (gpr[scaled] << scale) + disp */
 	uint8_t seg;      /* of the memory operand: enum x86_seg or SEG_FLAT */

@@ -124,15 +124,19 @@ int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t siz
 		return -1;
 	}
 	*m = *base;
+	if (strcmp(base->name, "max") && x86_model_limited(base))
+		snprintf(why, size, "this host's processor lacks a part of model %s, so the guest's does too", base->name);
 	while (option_word(&text, word, sizeof(word)))
 		if (change(m, word, why, size))
 			return -1;
 	if (has(m, FEATURE_XSAVE))
-		m->xcr0 |= XCR0_X87 | (has(m, FEATURE_SSE) ? XCR0_SSE : 0);
+		m->xcr0 |= XCR0_X87 | (has(m, FEATURE_SSE) ? XCR0_SSE : 0) | (has(m, FEATURE_AVX) ? XCR0_AVX : 0);
 	if (!has(m, FEATURE_XSAVE))
 		m->xcr0 = 0;
 	if (!has(m, FEATURE_SSE))
 		m->xcr0 &= ~(uint64_t)XCR0_SSE;
+	if (!has(m, FEATURE_AVX) || !has(m, FEATURE_SSE))
+		m->xcr0 &= ~(uint64_t)XCR0_AVX;
 	if (has(m, FEATURE_PAE))
 		m->physical_bits = MAX(m->physical_bits, 36);
 	return 0;

@@ -157,6 +157,7 @@ static bool special_read(struct x86_core *core, uint32_t index, uint64_t *value)
 	switch (index) {
 	case MSR_TSC: *value = core->env->tsc(core) + core->cpu.tsc_offset; return x86_has(core, FEATURE_TSC);
 	case MSR_TSC_ADJUST: *value = core->cpu.tsc_adjust; return x86_has(core, FEATURE_TSC_ADJUST);
+	case MSR_XSS: *value = 0; return x86_has(core, FEATURE_XSAVES);
 	case MSR_EFER: *value = core->cpu.efer; return x86_has(core, FEATURE_SYSCALL) || x86_has(core, FEATURE_NX);
 	default: return core->env->rdmsr && core->env->rdmsr(core, index, value);
 	}
@@ -177,6 +178,8 @@ static bool special_write(struct x86_core *core, uint32_t index, uint64_t value)
 		return true;
 	case MSR_PRED_CMD: /* IBPB: there is no prediction to forget */
 		return x86_has(core, FEATURE_SPEC_CTRL) && !(value & ~1ULL);
+	case MSR_XSS: /* there are no supervisor components */
+		return x86_has(core, FEATURE_XSAVES) && !value;
 	case MSR_EFER:
 		return (x86_has(core, FEATURE_SYSCALL) || x86_has(core, FEATURE_NX)) && write_efer(core, value);
 	default:
