@@ -122,6 +122,35 @@ static void check_refused(void)
 	ok(DECODE(LONG64 | MODE_X87_NM, "\xd8\xc1").exec == x86_exec_nm, "as x87 is with EM or TS");
 }
 
+/* SDM volume 2, 2.3 and 2.4: what makes a VEX instruction #UD or #NM, before it does anything. */
+static void check_vex(void)
+{
+	static const struct x86_model old = { .name = "without anything" };
+	struct insn i = DECODE(LONG64, "\xc5\xf4\x58\xc2"); /* vaddps ymm0, ymm1, ymm2 */
+
+	ok(i.op == X86_OP_VADDPS && i.form == FORM_RRR && (i.flags & INSN_YMM) && i.dst == 0 && i.src == 16 && i.src2 == 32, "VADDPS");
+	i = DECODE(LONG64, "\xc4\xe2\x75\x90\x04\x97"); /* vpgatherdd ymm0, [rdi+ymm2*4], ymm1 */
+	ok(i.form == FORM_RMR && i.src == 16 && i.src2 == 32 && i.scaled == X86_GPR_ZERO * 8 && i.base == RDI * 8 && i.scale == 2,
+	   "a gather's vector of indices is no general register");
+	i = DECODE(LONG64, "\xc4\xe3\x71\x4a\xc2\x30"); /* vblendvps xmm0, xmm1, xmm2, xmm3 */
+	ok(i.form == FORM_RRRR && i.imm == 48 && !(i.flags & INSN_YMM), "a fourth register is in the immediate");
+	ok(DECODE(LONG64, "\xc4\xe1\xf2\x2a\xc0").ssize == 8 && DECODE(FLAT32, "\xc4\xe1\xf2\x2a\xc0").ssize == 4,
+	   "VEX.W counts in 64-bit code");
+	ok(DECODE(LONG64, "\xf0\xc5\xf4\x58\xc2").exec == x86_exec_ud && DECODE(LONG64, "\x66\xc5\xf4\x58\xc2").exec == x86_exec_ud &&
+		   DECODE(LONG64, "\xf2\xc5\xf4\x58\xc2").exec == x86_exec_ud &&
+		   DECODE(LONG64, "\xf3\xc5\xf4\x58\xc2").exec == x86_exec_ud && DECODE(LONG64, "\x48\xc5\xf4\x58\xc2").exec == x86_exec_ud,
+	   "LOCK, 66, F2, F3 and REX in front of VEX");
+	ok(DECODE(LONG64, "\xc5\xf4\x51\xc2").exec == x86_exec_ud && DECODE(LONG64, "\xc5\xfc\x51\xc2").op == X86_OP_VSQRTPS,
+	   "a register in vvvv of an operation with one source");
+	ok(DECODE(LONG64, "\xc4\xe2\x7d\x90\x04\x97").exec == x86_exec_ud, "a gather whose mask is its destination");
+	ok(DECODE(LONG64, "\xc4\xe2\x74\x90\x04\x97").exec == x86_exec_ud, "a gather without 66");
+	ok(DECODE(REAL16, "\xc5\xf4\x58\xc2").exec == x86_exec_ud, "real mode");
+	ok(DECODE(LONG64 | MODE_AVX_UD, "\xc5\xf4\x58\xc2").exec == x86_exec_ud, "XCR0 without AVX");
+	ok(DECODE(LONG64 | MODE_SSE_NM, "\xc5\xf4\x58\xc2").exec == x86_exec_nm, "CR0.TS");
+	ok(DECODE(LONG64 | MODE_AVX_UD | MODE_SSE_NM, "\xc4\xe2\x78\xf2\xc1").op == X86_OP_ANDN, "ANDN is VEX, but needs neither");
+	ok(decoded(LONG64, "\xc5\xf4\x58\xc2", 4, &old).exec == x86_exec_ud, "a model without AVX");
+}
+
 int main(int argc, char **argv)
 {
 	const char *given = argc > 1 ? argv[1] : getenv("SEED");
@@ -132,6 +161,7 @@ int main(int argc, char **argv)
 	check_addresses();
 	check_operands();
 	check_refused();
+	check_vex();
 	check_random();
 	return done();
 }

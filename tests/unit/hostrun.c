@@ -26,11 +26,13 @@
 
 _Static_assert(offsetof(struct host_state, rflags) == 128, "the assembly below knows it");
 _Static_assert(offsetof(struct host_state, fx) == 192, "the assembly below knows it");
+_Static_assert(offsetof(struct host_state, avx) == 704, "the assembly below knows it");
 
 /* Between the assembly and the rest */
 struct host_state hostrun_state;
 struct x86_fxsave hostrun_own __attribute__((aligned(64))); /* vector state of the C code */
 uint64_t hostrun_rsp;
+bool host_has_avx;
 struct __attribute__((packed)) {
 	uint32_t offset;
 	uint16_t code, stack, data; /* selectors */
@@ -48,6 +50,9 @@ asm(".text\n"
     "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n pushfq\n"
     "mov %rsp, hostrun_rsp(%rip)\n"
     "fxsave64 hostrun_own(%rip)\n"
+    "cmpb $0, host_has_avx(%rip)\n je 1f\n"
+    "mov $4, %eax\n xor %edx, %edx\n xrstor64 hostrun_state+704(%rip)\n" /* before FXRSTOR: it loads MXCSR too */
+    "1:\n"
     "fxrstor64 hostrun_state+192(%rip)\n"
     "push hostrun_state+128(%rip)\n popfq\n"
     "mov hostrun_entry+8(%rip), %ds\n mov hostrun_entry+8(%rip), %es\n"
@@ -65,6 +70,9 @@ asm(".text\n"
     "mov $0x2b, %eax\n mov %eax, %ss\n"
     "hostrun_exit_fault:\n" /* the handler stored the registers, and set RSP */
     "fxsave64 hostrun_state+192(%rip)\n"
+    "cmpb $0, host_has_avx(%rip)\n je 1f\n"
+    "mov $4, %eax\n xor %edx, %edx\n xsave64 hostrun_state+704(%rip)\n vzeroupper\n"
+    "1:\n"
     "fxrstor64 hostrun_own(%rip)\n"
     "popfq\n pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n");
 
@@ -157,6 +165,7 @@ bool hostrun_init(void)
 		perror("# this host does not let us map the test's memory");
 		return false;
 	}
+	host_has_avx = __builtin_cpu_supports("avx");
 	memset((void *)HOST_CODE, INT3, HOST_CODE_SIZE);
 	near_exit((uint8_t *)FAR_EXIT);
 	for (unsigned n = 0; n < HOST_SPAN; n++)
@@ -195,6 +204,8 @@ struct host_end hostrun(struct host_state *state, const uint8_t *bytes, unsigned
 	hostrun_entry.stack = hostrun_entry.data = code == MODE_CODE16 ? LDT_DATA16 : USER_DS;
 	hostrun_state = *state;
 	hostrun_state.rip += length;
+	memset(hostrun_state.avx.header, 0, sizeof(hostrun_state.avx.header));
+	hostrun_state.avx.header[0] = XCR0_AVX;
 	end.vector = HOST_COMPLETED;
 	running = true;
 	hostrun_enter();

@@ -25,6 +25,10 @@ struct host_state {
 	uint64_t rflags;       /* what user mode can set without trapping: no TF */
 	uint64_t rip;          /* of the instruction, in HOST_CODE; afterwards where the program went on */
 	struct x86_fxsave fx __attribute__((aligned(64)));
+	struct {               /* an XSAVE area of which only the AVX component counts */
+		uint8_t legacy[512], header[64];
+		uint8_t ymm_high[16][16];
+	} avx __attribute__((aligned(64)));
 };
 
 /* How an instruction ended. */
@@ -40,6 +44,8 @@ bool hostrun_init(void);
 /* Sets up the segments that 16-bit code needs; false when this host has no LDT for us. */
 bool hostrun_init16(void);
 uint64_t host_fs_base(void);
+/* This host has AVX, so that the upper halves of YMM registers go in and come out, too. */
+extern bool host_has_avx;
 /* Runs the bytes natively at state->rip, as code of `mode`: MODE_CODE64, MODE_CODE32, or MODE_CODE16 where CS
  * has base HOST_CODE, and DS, ES and SS (16 bits wide) have base HOST_DATA. State goes in and comes out. An
  * instruction that branches must branch to HOST_CODE, or where nothing is mapped. */

@@ -17,7 +17,7 @@ static struct x86_core core;
 static uint64_t table[TABLES][512] __attribute__((aligned(4096))); /* "physical" addresses are those of the host */
 static unsigned tables = 1;
 
-static const struct x86_model everything = {
+static struct x86_model everything = {
 	.name = "twin",
 	.vendor = "GenuineIntel",
 	.physical_bits = 48,
@@ -72,10 +72,22 @@ static void set_segments(uint32_t mode)
 	x86_mode_update(&core);
 }
 
+/* What the semantics borrow from the host must be there. */
+static void take_what_host_lacks(void)
+{
+	const struct x86_model *max = x86_model_find("max");
+
+	for (unsigned n = 0; n < x86_model_count; n++)
+		if (!strcmp(x86_models[n].name, "max"))
+			for (unsigned word = 0; word < FEAT_WORDS; word++)
+				everything.features[word] &= ~(x86_models[n].features[word] & ~max->features[word]);
+}
+
 struct x86_core *hosttwin_init(void)
 {
 	struct x86_cpu *cpu = &core.cpu;
 
+	take_what_host_lacks();
 	x86_core_init(&core, &env, &everything, 0);
 	cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
 	cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
@@ -117,6 +129,7 @@ struct host_end hosttwin_run(struct host_state *state, const uint8_t *bytes, uns
 	*x86_rip(cpu) = state->rip;
 	x86_flags_set(&core, state->rflags);
 	cpu->xsave.legacy = state->fx;
+	memcpy(cpu->xsave.ymm_high, state->avx.ymm_high, sizeof(state->avx.ymm_high));
 	hosttwin_insn.offset = (uint16_t)(state->rip % 8 * 8);
 	hosttwin_insn.index = state->rip % 8;
 	core.unwind = &unwind;
@@ -133,5 +146,6 @@ struct host_end hosttwin_run(struct host_state *state, const uint8_t *bytes, uns
 	state->rip = *x86_rip(cpu);
 	state->rflags = x86_flags_get(&core);
 	state->fx = cpu->xsave.legacy;
+	memcpy(state->avx.ymm_high, cpu->xsave.ymm_high, sizeof(state->avx.ymm_high));
 	return end;
 }

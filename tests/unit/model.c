@@ -35,7 +35,9 @@ static void check_parse(void)
 	ok(!parsed("pentium,+lm") && strstr(why, "no leaf"), "a pentium cannot announce lm: %s", why);
 	ok(!parsed("v2,+nonsense") && strstr(why, "no feature"), "an unknown feature: %s", why);
 	ok(!parsed("v2,aes") && strstr(why, "+aes"), "a feature without a sign: %s", why);
-	ok(!parsed("v3") && strstr(why, "v2"), "an unknown model: %s", why);
+	ok(!parsed("v4") && strstr(why, "did you mean v"), "an unknown model: %s", why);
+	ok(parsed("v3") && has(FEATURE_AVX) == !!(model.xcr0 & 4), "v3 has AVX, in XCR0 too, or neither");
+	ok(parsed("v3,-xsave") && !has(FEATURE_AVX) && !has(FEATURE_FMA) && !has(FEATURE_AVX2), "-xsave takes AVX along");
 	ok(!parsed("v2,-fpu"), "what is not to be switched");
 	ok(!parsed(""), "nothing at all");
 }
