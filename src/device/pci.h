@@ -24,6 +24,7 @@ enum { /* header, type 0 */
 	PCI_BAR = 0x10, PCI_SUBSYSTEM_VENDOR = 0x2c, PCI_SUBSYSTEM = 0x2e, PCI_ROM_BAR = 0x30, PCI_CAPABILITIES = 0x34,
 	PCI_LINE = 0x3c, PCI_PIN = 0x3d, PCI_OWN = 0x40,
 };
+enum { PCI_CAP_MSI = 0x05, PCI_CAP_VENDOR = 0x09, PCI_CAP_MSIX = 0x11 };
 enum {
 	PCI_COMMAND_IO = BIT(0), PCI_COMMAND_MEMORY = BIT(1), PCI_COMMAND_MASTER = BIT(2), PCI_COMMAND_PARITY = BIT(6),
 	PCI_COMMAND_SERR = BIT(8), PCI_COMMAND_NO_INTX = BIT(10),
@@ -63,7 +64,21 @@ struct pci_model {
 	unsigned register_count;
 	/* Bytes of configuration space were written; device lock held. May be NULL. */
 	void (*written)(struct device *, unsigned at, unsigned size);
+	/* They are about to be read: brings pci->config up to date. May be NULL. */
+	void (*reading)(struct device *, unsigned at, unsigned size);
 };
+
+#define PCI_MSIX_MAX 64
+struct pci_msix { /* a device that has MSI-X embeds one, with a row in its field table (pci_msix_fields) */
+	struct pci_msix_entry {
+		uint32_t address, address_high, data;
+		uint32_t control;          /* bit 0: masked */
+	} entry[PCI_MSIX_MAX];
+	uint64_t pending;
+	unsigned count;
+};
+extern const struct field pci_msix_fields[];
+extern const struct bus_ops pci_msix_ops; /* for the model's BAR that holds table and pending bits: 4 KiB */
 
 struct pci_bar {
 	bool mapped;
@@ -81,6 +96,10 @@ struct pci_function {
 	struct pci *pci;
 	uint8_t devfn;
 	bool asserted;             /* what the bus counts */
+	uint8_t last_capability, next_capability; /* while it is built: the last of the list, and where there is room */
+	uint32_t msi_pending;      /* bit i: vector i was raised while masked; saved */
+	uint8_t msi_at, msix_at;   /* those capabilities; 0: none */
+	struct pci_msix *msix;
 	uint8_t reset[PCI_CONFIG_SIZE], writable[PCI_CONFIG_SIZE], clear[PCI_CONFIG_SIZE];
 	struct pci_bar bar[PCI_BARS + 1];
 };
@@ -98,12 +117,30 @@ void pci_function_reset(struct pci_function *);
 void pci_function_loaded(struct pci_function *);
 uint32_t pci_config_read(struct pci_function *, unsigned at, unsigned size);
 void pci_config_write(struct pci_function *, unsigned at, unsigned size, uint32_t value);
-/* The interrupt pin: level-triggered. */
+/* The interrupt pin: level-triggered. Silent while messages are enabled. */
 void pci_intx(struct pci_function *, bool level);
 static inline bool pci_is_master(const struct pci_function *f)
 {
 	return f->config[PCI_COMMAND] & PCI_COMMAND_MASTER;
 }
+
+/* At init: bytes of configuration space, what they are after reset and what can be written. */
+void pci_config_define(struct pci_function *, unsigned at, unsigned size, uint32_t reset, uint32_t writable);
+
+/* pci_capability.c -- From init. Appends a capability of so many bytes, with the two of its header; the rest is zero. Returns
+ * where it is; 0: no room. */
+unsigned pci_capability_add(struct pci_function *, uint8_t id, unsigned size);
+/* pci_msi.c -- From init. Interrupts by message: PCI 3.0, 6.8. vectors: for MSI a power of two up to 32, for MSI-X up to
+ * PCI_MSIX_MAX; its table is behind a BAR with pci_msix_ops. 0 or -ENOSPC. */
+int pci_msi_init(struct pci_function *, unsigned vectors);
+int pci_msix_init(struct pci_function *, struct pci_msix *, unsigned bar, unsigned vectors);
+/* With the device's lock held. Sends the message of this vector, or keeps it pending while it is masked. False: messages are not
+ * enabled, the device is to use its pin. */
+bool pci_message(struct pci_function *, unsigned vector);
+bool pci_messages_enabled(const struct pci_function *);
+/* For pci_function.c: configuration space was written or loaded; reset. */
+void pci_messages_written(struct pci_function *);
+void pci_messages_reset(struct pci_function *);
 
 /* pci.c -- The bus: ports CF8h to CFFh. config: what answers single bytes at CF9h. */
 struct pci_config {

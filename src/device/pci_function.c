@@ -115,8 +115,19 @@ int pci_function_init(struct pci_function *f, struct device *d, const struct pci
 		return -ENODEV;
 	}
 	build(f);
+	f->last_capability = model->capabilities;
+	f->next_capability = PCI_OWN;
+	for (unsigned i = 0; i < model->register_count; i++)
+		f->next_capability = MAX(f->next_capability, (uint8_t)align_up(model->registers[i].at + model->registers[i].size, 4));
 	memcpy(f->config, f->reset, sizeof(f->config));
 	return pci_add(f->pci, f);
+}
+
+void pci_config_define(struct pci_function *f, unsigned at, unsigned size, uint32_t reset, uint32_t writable)
+{
+	put(f->reset, at, size, reset);
+	put(f->config, at, size, reset);
+	put(f->writable, at, size, writable);
 }
 
 void pci_bar_memory(struct pci_function *f, unsigned index, uint64_t offset, enum memory_kind kind)
@@ -212,7 +223,8 @@ static void update_bars(struct pci_function *f)
 
 static void update_intx(struct pci_function *f)
 {
-	bool level = f->intx && f->model->pin && !(get(f->config, PCI_COMMAND, 2) & PCI_COMMAND_NO_INTX);
+	bool level = f->intx && f->model->pin && !(get(f->config, PCI_COMMAND, 2) & PCI_COMMAND_NO_INTX) &&
+		     !pci_messages_enabled(f);
 	if (level == f->asserted)
 		return;
 	f->asserted = level;
@@ -228,6 +240,8 @@ void pci_intx(struct pci_function *f, bool level)
 uint32_t pci_config_read(struct pci_function *f, unsigned at, unsigned size)
 {
 	uint32_t value = 0;
+	if (f->model->reading)
+		f->model->reading(f->device, at, size);
 	for (unsigned i = 0; i < size && at + i < PCI_CONFIG_SIZE; i++) {
 		uint8_t byte = f->config[at + i];
 		if (at + i == PCI_STATUS && f->intx)
@@ -245,10 +259,10 @@ void pci_config_write(struct pci_function *f, unsigned at, unsigned size, uint32
 		uint8_t *byte = &f->config[at + i], new = (uint8_t)(value >> 8 * i), mask = f->writable[at + i];
 		*byte = (uint8_t)((*byte & ~mask) | (new & mask)) & (uint8_t)~(new & f->clear[at + i]);
 	}
-	if (at < HEADER_END) {
+	if (at < HEADER_END)
 		update_bars(f);
-		update_intx(f);
-	}
+	pci_messages_written(f);
+	update_intx(f);
 	if (f->model->written)
 		f->model->written(f->device, at, size);
 }
@@ -257,6 +271,7 @@ void pci_function_reset(struct pci_function *f)
 {
 	memcpy(f->config, f->reset, sizeof(f->config));
 	f->intx = false;
+	pci_messages_reset(f);
 	update_bars(f);
 	update_intx(f);
 	if (f->model->written)
@@ -270,6 +285,7 @@ void pci_function_loaded(struct pci_function *f)
 		f->config[i] = (uint8_t)((f->config[i] & free_bits) | (f->reset[i] & ~free_bits));
 	}
 	update_bars(f);
+	pci_messages_written(f);
 	update_intx(f);
 	if (f->model->written)
 		f->model->written(f->device, 0, PCI_CONFIG_SIZE);
@@ -278,5 +294,6 @@ void pci_function_loaded(struct pci_function *f)
 const struct field pci_function_fields[] = {
 	FIELD_U8(struct pci_function, config),
 	FIELD_BOOL(struct pci_function, intx),
+	FIELD_U32(struct pci_function, msi_pending),
 	FIELD_END,
 };

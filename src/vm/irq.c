@@ -64,6 +64,20 @@ void irq_pin_restore(struct irq_pin *pin, bool level)
 	irq_set(pin, level);
 }
 
+#define MESSAGES_START 0xfee00000ULL /* SDM 3A 10.11.1 */
+#define MESSAGES_END 0xfef00000ULL
+
+void irq_message(struct vm *vm, uint64_t address, uint32_t data)
+{
+	struct irq *irq = &vm->irq;
+
+	trace(irq, "message %#x to %#lx", data, address);
+	if (address < MESSAGES_START || address >= MESSAGES_END)
+		guest_write(vm, address, &data, sizeof(data));
+	else if (irq->controller && irq->controller->message)
+		irq->controller->message(irq->controller_device, address, data);
+}
+
 void irq_connect(struct vm *vm, unsigned gsi, struct device *sink, void (*set)(struct device *, unsigned, bool), unsigned pin)
 {
 	struct irq_line *line = &vm->irq.line[gsi];

@@ -84,5 +84,8 @@ static inline void irq_lower(struct irq_pin *pin) { irq_set(pin, false); }
 static inline void irq_pulse(struct irq_pin *pin) { irq_set(pin, true); irq_set(pin, false); }
 /* After a load: drives the lines again as the pins' saved levels say. */
 void irq_pin_restore(struct irq_pin *, bool level);
+/* A message-signaled interrupt: a write of 32 bits by a device. Where no local APIC listens it is a write to memory. Any thread; order of
+ * locks as above. */
+void irq_message(struct vm *, uint64_t address, uint32_t data);
 /* Board set-up. */
 void irq_connect(struct vm *, unsigned gsi, struct device *sink, void (*set)(struct device *, unsigned pin, bool level), unsigned pin);
