@@ -117,14 +117,17 @@ const char *option_nearest(const char *word, const char *const *candidates, unsi
 	return nearest;
 }
 
+/* What stands before a row's name in messages. */
+static _Thread_local const char *before = "--", *between = " ";
+
 static int wrong_range(const struct option_row *row, const char *text)
 {
 	char low[24], high[24];
 	if (row->type == OPTION_SIZE)
-		log_error("--%s %s: it must be between %s and %s", row->name, text, option_size_text(low, row->min),
+		log_error("%s%s%s%s: it must be between %s and %s", before, row->name, between, text, option_size_text(low, row->min),
 			  option_size_text(high, row->max));
 	else
-		log_error("--%s %s: it must be between %llu and %llu", row->name, text, (unsigned long long)row->min,
+		log_error("%s%s%s%s: it must be between %llu and %llu", before, row->name, between, text, (unsigned long long)row->min,
 			  (unsigned long long)row->max);
 	return -EINVAL;
 }
@@ -133,7 +136,8 @@ static int store_number(const struct option_row *row, uint64_t *value, const cha
 {
 	int error = row->type == OPTION_SIZE ? option_size(text, value) : option_number(text, value);
 	if (error == -EINVAL) {
-		log_error("--%s %s: this is no %s", row->name, text, row->type == OPTION_SIZE ? "size; write it as 512M or 2G" : "number");
+		log_error("%s%s%s%s: this is no %s", before, row->name, between, text,
+			  row->type == OPTION_SIZE ? "size; write it as 512M or 2G" : "number");
 		return -EINVAL;
 	}
 	if (error || *value < row->min || *value > row->max)
@@ -153,7 +157,7 @@ static int store_choice(const struct option_row *row, int *value, const char *te
 		}
 		word = word[word_length] ? word + word_length + 1 : NULL;
 	}
-	log_error("--%s %s: it must be one of %s", row->name, text, row->argument);
+	log_error("%s%s%s%s: it must be one of %s", before, row->name, between, text, row->argument);
 	return -EINVAL;
 }
 
@@ -175,7 +179,7 @@ static int store(const struct option_row *row, void *object, const char *text)
 	case OPTION_LIST: {
 		struct option_list *list = value;
 		if (list->count >= MIN(row->max, (uint64_t)OPTION_LIST_MAX)) {
-			log_error("--%s can be given %llu times at most", row->name, (unsigned long long)row->max);
+			log_error("%s%s can be given %llu times at most", before, row->name, (unsigned long long)row->max);
 			return -EINVAL;
 		}
 		list->item[list->count++] = text;
@@ -254,6 +258,37 @@ int options_parse_operands(const struct option_row *rows, void *object, int argc
 int options_parse(const struct option_row *rows, void *object, int argc, char **argv)
 {
 	return options_parse_operands(rows, object, argc, argv, NULL, 0, NULL);
+}
+
+static const struct option_row *word_row(const struct option_row *rows, const char *word)
+{
+	size_t length = strcspn(word, "=");
+	for (const struct option_row *row = rows; row->type != OPTION_END; row++)
+		if (strlen(row->name) == length && !memcmp(row->name, word, length) && !word[length] == (row->type == OPTION_FLAG))
+			return row;
+	return NULL;
+}
+
+int option_words(const char *option, const struct option_row *rows, void *object, char *text)
+{
+	enum { WORDS_MAX = 32 };
+	char *words[WORDS_MAX], name[NAME_MAX_LENGTH + 8];
+	unsigned count = 0;
+	int error = 0;
+	for (char *comma; count < WORDS_MAX && (comma = strrchr(text, ',')) && word_row(rows, comma + 1); count++) {
+		words[count] = comma + 1;
+		*comma = 0;
+	}
+	snprintf(name, sizeof(name), "%s ...,", option);
+	before = name;
+	between = "=";
+	while (count-- && !error) {
+		const struct option_row *row = word_row(rows, words[count]);
+		error = store(row, object, words[count] + strlen(row->name) + (row->type != OPTION_FLAG));
+	}
+	before = "--";
+	between = " ";
+	return error;
 }
 
 void options_print(const struct option_row *rows, FILE *to)

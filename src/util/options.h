@@ -36,6 +36,10 @@ enum { OPTIONS_HELP = 1 };
 int options_parse(const struct option_row *, void *object, int argc, char **argv);
 int options_parse_operands(const struct option_row *, void *object, int argc, char **argv, const char **operands, unsigned operand_max,
 			   unsigned *operand_count);
+/* The words behind what an option names, as in "FILE,readonly,bus=ide": takes them off the end of the text as long as they are names of
+ * rows (FLAG alone, all others with "=value"), and stores them; what is left may hold commas. Strings point into the text. `option` is for
+ * messages, as "--disk". 0 or -EINVAL, after an error. */
+int option_words(const char *option, const struct option_row *, void *object, char *text);
 void options_print(const struct option_row *, FILE *);
 
 /* "512M" (K, M, G, T; powers of 1024; optional B or iB), or plain bytes. 0, -EINVAL for what is no size, -ERANGE for what does not fit. */

@@ -116,11 +116,34 @@ static void table(void)
 	close(quiet);
 }
 
+static bool behind(struct values *values, const char *text, const char *head)
+{
+	static char copy[128];
+	memset(values, 0, sizeof(*values));
+	strcpy(copy, text);
+	return !option_words("--thing", rows, values, copy) && !strcmp(copy, head);
+}
+
+static void suffixes(void)
+{
+	struct values v;
+	ok(behind(&v, "FILE", "FILE"), "words: none");
+	ok(behind(&v, "a,b,flag,string=x=y,number=7", "a,b") && v.flag && !strcmp(v.string, "x=y") && v.number == 7,
+	   "words: off the end, the name keeps its comma");
+	ok(behind(&v, "x,list=1,list=2", "x") && v.list.count == 2 && !strcmp(v.list.item[0], "1"), "words: a list, in order");
+	ok(behind(&v, "x,flag,odd", "x,flag,odd") && !v.flag, "words: an unknown one is part of the name");
+	ok(behind(&v, "x,flag=1", "x,flag=1") && behind(&v, "x,string", "x,string"), "words: a flag has no value, all others have one");
+	ok(!behind(&v, "x,number=0", "x") && !behind(&v, "x,choice=maybe", "x") && !behind(&v, "x,list=1,list=2,list=3", "x"),
+	   "words: wrong values");
+	ok(behind(&v, ",flag", "") && v.flag, "words: no name");
+}
+
 int main(void)
 {
 	sizes();
 	words();
 	nearest();
 	table();
+	suffixes();
 	return done();
 }
