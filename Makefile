@@ -30,6 +30,17 @@ HOT :=
 endif
 
 SRC := $(wildcard src/*.c src/*/*.c src/*/*/*.c src/*/*.S src/*/*/*.S)
+# Optional libraries: $(call optional,PACKAGE,FILES): without the package the files are left out, and the program says so where it matters.
+PKG_CONFIG ?= pkg-config
+define optional
+ifeq ($$(shell $(PKG_CONFIG) --exists $1 2>/dev/null && echo yes),yes)
+CFLAGS += $$(shell $(PKG_CONFIG) --cflags $1)
+LDLIBS += $$(shell $(PKG_CONFIG) --libs $1)
+else
+SRC := $$(filter-out $2,$$(SRC))
+endif
+endef
+$(eval $(call optional,liburing,src/backend/image_uring.c))
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
 # What several tests share is linked into each.

@@ -1,115 +1,65 @@
 /* SPDX-License-Identifier: MIT */
-/* Raw images: a byte of the file is a byte of the medium. */
-#include "backend/image.h"
+/* Images: requests, who works on them, and how their completion comes back. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "backend/image_internal.h"
 #include "util/log.h"
+#include "util/options.h"
 #include "util/signals.h"
-#include "vm/vm.h"
 
-#define READONLY_WORD ",readonly"
 #define FIXED_NS 50000 /* what a request takes where time does not come from the host */
+#define QUEUES_MAX 16
+#define SLOT_MAX 31
 
-enum op { OP_READ, OP_WRITE, OP_FLUSH };
+/* ---- Opening and closing ------------------------------------------------------------------------------------------------ */
 
-struct request {
-	struct request *next;
-	enum op op;
-	uint64_t offset;
-	uint32_t length;
-	uint64_t due;           /* virtual ns, where time does not come from the host */
-	struct image_done done; /* last: the data, of a write too, stand in it */
+#define AT(member) offsetof(struct image_words, member)
+static const struct option_row rows[] = {
+	{ "format", "NAME", "", OPTION_STRING, AT(format), 0, 0 },
+	{ "serial", "TEXT", "", OPTION_STRING, AT(serial), 0, 0 },
+	{ "readonly", NULL, "", OPTION_FLAG, AT(readonly), 0, 0 },
+	{ "cache", "writeback|none", "", OPTION_CHOICE, AT(cache), 0, 0 },
+	{ "bus", "any|ide|virtio", "", OPTION_CHOICE, AT(bus), 0, 0 },
+	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
+	{ "queues", "N", "", OPTION_NUMBER, AT(queues), 1, QUEUES_MAX },
+	{ .type = OPTION_END },
 };
+#undef AT
 
-struct image {
-	int fd;
-	uint64_t size;
-	bool readonly;
-	struct device *device;
-	unsigned event;
-	bool threaded;          /* else requests complete by the timer */
-	struct timer timer;
-	pthread_t thread;
-	pthread_mutex_t lock;   /* guards what follows */
-	pthread_cond_t changed;
-	struct request *first, **last;
-	bool quit;
-};
-
-/* ---- The file --------------------------------------------------------------------------------------------------------- */
-
-static int refuse(const char *path, int error)
+static int open_block(struct image *image)
 {
-	if (error == -ENOENT && strchr(path, ','))
-		log_error("%s: %s (only \"" READONLY_WORD "\" at the end is not part of the name)", path, strerror(-error));
-	else if (error == -EACCES || error == -EROFS || error == -EPERM)
-		log_error("%s: %s; if it is only to be read, say " READONLY_WORD " behind its name", path, strerror(-error));
-	else
-		log_error("%s: %s", path, strerror(-error));
+	unsigned flags = (image->readonly ? BLOCK_READONLY : 0) | (image->words.cache ? BLOCK_DIRECT : 0);
+	int error = block_open(&image->block, image->text, image->words.format, flags);
+	if (!error)
+		image->readonly |= image->block->readonly;
 	return error;
-}
-
-static int check_file(struct image *image, const char *path)
-{
-	struct stat status;
-	if (fstat(image->fd, &status))
-		return refuse(path, -errno);
-	if (S_ISDIR(status.st_mode))
-		return refuse(path, -EISDIR);
-	if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-		log_error("%s cannot be an image: it is neither a file nor a block device", path);
-		return -EINVAL;
-	}
-	off_t size = lseek(image->fd, 0, SEEK_END);
-	if (size < 0)
-		return refuse(path, -errno);
-	if (!size) {
-		log_error("%s cannot be an image: it is empty", path);
-		return -EINVAL;
-	}
-	image->size = (uint64_t)size;
-	/* A host without locks (some network file systems) does not stop us. */
-	if (flock(image->fd, (image->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB) && errno == EWOULDBLOCK) {
-		log_error("%s is in use by another machine%s", path, image->readonly ? ", which writes it" : "");
-		return -EBUSY;
-	}
-	return 0;
 }
 
 int image_open(struct image **result, const char *spec, unsigned flags)
 {
-	size_t length = strlen(spec), word = strlen(READONLY_WORD);
-	bool marked = (flags & IMAGE_WORDS) && length > word && !strcmp(spec + length - word, READONLY_WORD);
-	char *path = strndup(spec, marked ? length - word : length);
 	struct image *image = calloc(1, sizeof(*image));
 	int error = -ENOMEM;
-	if (!path || !image)
+	if (!image)
+		return error;
+	image->text = strdup(spec);
+	if (!image->text)
 		goto failed;
-	image->readonly = marked || (flags & IMAGE_READONLY);
-	image->fd = open(path, (image->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (image->fd < 0) {
-		error = refuse(path, -errno);
+	error = flags & IMAGE_WORDS ? option_words("--disk", rows, &image->words, image->text) : 0;
+	image->readonly = image->words.readonly || (flags & IMAGE_READONLY);
+	if (!error)
+		error = open_block(image);
+	if (error)
 		goto failed;
-	}
-	error = check_file(image, path);
-	if (error) {
-		close(image->fd);
-		goto failed;
-	}
 	image->last = &image->first;
 	pthread_mutex_init(&image->lock, NULL);
 	pthread_cond_init(&image->changed, NULL);
-	free(path);
+	pthread_cond_init(&image->idle, NULL);
 	*result = image;
 	return 0;
 failed:
-	free(path);
+	free(image->text);
 	free(image);
 	return error;
 }
@@ -118,15 +68,17 @@ void image_close(struct image *image)
 {
 	if (!image)
 		return;
-	close(image->fd);
+	block_close(image->block);
 	pthread_mutex_destroy(&image->lock);
 	pthread_cond_destroy(&image->changed);
+	pthread_cond_destroy(&image->idle);
+	free(image->text);
 	free(image);
 }
 
 uint64_t image_size(const struct image *image)
 {
-	return image->size;
+	return image->block->size;
 }
 
 bool image_is_readonly(const struct image *image)
@@ -134,42 +86,53 @@ bool image_is_readonly(const struct image *image)
 	return image->readonly;
 }
 
-/* ---- Requests --------------------------------------------------------------------------------------------------------- */
-
-/* All of it or an error: the rest of an interrupted or short transfer is asked for again. */
-static int transfer(struct image *image, struct request *r, uint64_t length)
+const struct image_words *image_words(const struct image *image)
 {
-	for (uint64_t at = 0; at < length;) {
-		uint8_t *data = r->done.data + at;
-		off_t offset = (off_t)(r->offset + at);
-		ssize_t n = r->op == OP_READ ? pread(image->fd, data, length - at, offset) : pwrite(image->fd, data, length - at, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return -EIO; /* somebody cut the file */
-		at += (uint64_t)n;
-	}
-	return 0;
+	return &image->words;
 }
 
-static void work(struct image *image, struct request *r)
+/* ---- Work --------------------------------------------------------------------------------------------------------------- */
+
+static int read_some(struct image *image, struct request *r, uint64_t there)
 {
-	uint64_t there = r->offset < image->size ? MIN(r->length, image->size - r->offset) : 0;
+	struct iovec part[r->count ? r->count : 1];
+	unsigned count = block_iov_part(part, r->iov, r->count, 0, there);
+	int error = there ? image->block->format->read(image->block, r->offset, part, count) : 0;
+	count = block_iov_part(part, r->iov, r->count, there, r->length - there);
+	for (unsigned i = 0; i < count && !error; i++)
+		memset(part[i].iov_base, 0, part[i].iov_len);
+	return error;
+}
+
+static int do_work(struct image *image, struct request *r)
+{
+	struct block *b = image->block;
+	uint64_t there = r->offset < b->size ? MIN(r->length, b->size - r->offset) : 0;
+	if (r->op == IMAGE_READ)
+		return read_some(image, r, there);
+	if (r->op == IMAGE_FLUSH)
+		return image->readonly ? 0 : b->format->flush(b);
+	if (image->readonly)
+		return -EROFS;
+	if (there < r->length)
+		return -ENOSPC;
 	switch (r->op) {
-	case OP_READ:
-		r->done.error = transfer(image, r, there);
-		memset(r->done.data + there, 0, r->length - there);
-		r->done.length = r->done.error ? 0 : r->length;
-		break;
-	case OP_WRITE:
-		r->done.error = image->readonly ? -EROFS : there < r->length ? -ENOSPC : transfer(image, r, there);
-		break;
-	case OP_FLUSH:
-		r->done.error = image->readonly || !fdatasync(image->fd) ? 0 : -errno;
-		break;
+	case IMAGE_WRITE:
+		return b->format->write(b, r->offset, r->iov, r->count);
+	case IMAGE_DISCARD:
+		return b->format->discard ? b->format->discard(b, r->offset, r->length) : 0;
+	case IMAGE_ZERO:
+	case IMAGE_ZERO_UNMAP:
+		return block_zero(b, r->offset, r->length, r->op == IMAGE_ZERO_UNMAP);
+	default:
+		return -EINVAL;
 	}
+}
+
+void image_work(struct image *image, struct request *r)
+{
+	r->done.error = do_work(image, r);
+	r->done.length = r->op == IMAGE_READ && r->iov == &r->own && !r->done.error ? (uint32_t)r->length : 0;
 }
 
 static size_t event_size(const struct request *r)
@@ -178,7 +141,7 @@ static size_t event_size(const struct request *r)
 }
 
 /* A completion is one of the loop's callbacks: none comes while a safe point has them stopped. */
-static void complete(struct image *image, struct request *r)
+void image_complete(struct image *image, struct request *r)
 {
 	struct vm *vm = image->device->vm;
 	loop_pause(vm);
@@ -200,6 +163,7 @@ static struct request *take(struct image *image)
 
 static void put(struct image *image, struct request *r)
 {
+	r->next = NULL;
 	*image->last = r;
 	image->last = &r->next;
 }
@@ -216,9 +180,14 @@ static void *image_thread(void *arg)
 			pthread_cond_wait(&image->changed, &image->lock);
 			continue;
 		}
+		image->running++;
 		pthread_mutex_unlock(&image->lock);
-		work(image, r);
-		complete(image, r);
+		image_work(image, r);
+		pthread_mutex_lock(&image->lock);
+		if (!--image->running)
+			pthread_cond_broadcast(&image->idle);
+		pthread_mutex_unlock(&image->lock);
+		image_complete(image, r);
 		pthread_mutex_lock(&image->lock);
 	}
 	pthread_mutex_unlock(&image->lock);
@@ -237,79 +206,157 @@ static void timer_fired(struct device *device, void *arg)
 	timer_arm(&image->timer, image->first ? image->first->due : TIMER_OFF);
 }
 
-int image_attach(struct image *image, struct device *device, unsigned event)
+/* ---- Whose it is --------------------------------------------------------------------------------------------------------- */
+
+static int start_threads(struct image *image)
 {
 	sigset_t all, old;
+	int error = 0;
+	signals_of_others(&all); /* signals are for the main thread */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (image->threads < IMAGE_THREADS && !error) {
+		error = pthread_create(&image->thread[image->threads], NULL, image_thread, image);
+		if (!error)
+			pthread_setname_np(image->thread[image->threads++], "doppel-image");
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return image->threads ? 0 : -error;
+}
+
+int image_attach(struct image *image, struct device *device, unsigned event)
+{
 	image->device = device;
 	image->event = event;
 	timer_init(&image->timer, device, "image", timer_fired, image);
-	if (device->vm->clock.mode != CLOCK_HOST)
+	image->threaded = device->vm->clock.mode == CLOCK_HOST;
+	if (!image->threaded)
 		return 0;
-	signals_of_others(&all); /* signals are for the main thread */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int error = pthread_create(&image->thread, NULL, image_thread, image);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!error)
-		pthread_setname_np(image->thread, "doppel-image");
-	image->threaded = !error;
-	return -error;
+	SET_FOREACH(struct image_async, a, image_asyncs) {
+		if (!image->async && !a->init(image))
+			image->async = a;
+	}
+	return start_threads(image);
+}
+
+static void forget_all(struct image *image)
+{
+	for (struct request *r; (r = take(image));)
+		free(r);
 }
 
 void image_detach(struct image *image)
 {
 	if (!image->device)
 		return;
-	if (image->threaded) {
-		pthread_mutex_lock(&image->lock);
-		image->quit = true;
-		pthread_cond_signal(&image->changed);
-		pthread_mutex_unlock(&image->lock);
-		pthread_join(image->thread, NULL);
-	} else {
-		timer_cancel(&image->timer);
-		for (struct request *r; (r = take(image));)
-			free(r);
-	}
+	pthread_mutex_lock(&image->lock);
+	image->quit = true;
+	pthread_cond_broadcast(&image->changed);
+	pthread_mutex_unlock(&image->lock);
+	while (image->threads)
+		pthread_join(image->thread[--image->threads], NULL);
+	if (image->async)
+		image->async->fini(image);
+	timer_cancel(&image->timer);
+	forget_all(image);
+	image->async = NULL;
 	image->device = NULL;
 	image->threaded = image->quit = false;
 }
 
-static void submit(struct image *image, enum op op, uint32_t tag, uint64_t offset, const void *data, uint32_t length)
+/* ---- Requests ------------------------------------------------------------------------------------------------------------ */
+
+static struct request *make(struct image *image, enum image_op op, uint32_t tag, uint64_t offset, uint64_t length, uint32_t owned)
 {
-	struct vm *vm = image->device->vm;
-	struct request *r = malloc(sizeof(*r) + length);
+	struct request *r = malloc(sizeof(*r) + owned);
 	if (!r) {
-		vm_kill(vm, "out of memory for a request of %s", image->device->name);
-		return;
+		vm_kill(image->device->vm, "out of memory for a request of %s", image->device->name);
+		return NULL;
 	}
 	*r = (struct request){ .op = op, .offset = offset, .length = length, .done.tag = tag };
-	if (data)
-		memcpy(r->done.data, data, length);
+	r->own = (struct iovec){ r->done.data, owned };
+	r->iov = &r->own;
+	r->count = owned ? 1 : 0;
+	return r;
+}
+
+static void submit(struct image *image, struct request *r)
+{
+	struct vm *vm = image->device->vm;
 	if (image->threaded) {
 		pthread_mutex_lock(&image->lock);
-		put(image, r);
-		pthread_cond_signal(&image->changed);
+		if (!image->async || !image->async->submit(image, r)) {
+			put(image, r);
+			pthread_cond_signal(&image->changed);
+		}
 		pthread_mutex_unlock(&image->lock);
 		return;
 	}
-	work(image, r);
+	image_work(image, r);
 	r->due = clock_now(vm) + FIXED_NS;
 	put(image, r);
 	if (image->first == r)
 		timer_arm(&image->timer, r->due);
 }
 
+void image_kick(struct image *image)
+{
+	if (!image->async)
+		return;
+	pthread_mutex_lock(&image->lock);
+	image->async->kick(image);
+	pthread_mutex_unlock(&image->lock);
+}
+
+void image_request(struct image *image, enum image_op op, uint32_t tag, uint64_t offset, uint64_t length, const struct iovec *iov,
+		   unsigned count)
+{
+	struct request *r = make(image, op, tag, offset, length, 0);
+	if (!r)
+		return;
+	r->iov = iov;
+	r->count = count;
+	submit(image, r);
+}
+
+void image_drain(struct image *image)
+{
+	if (!image->device)
+		return;
+	pthread_mutex_lock(&image->lock);
+	forget_all(image);
+	if (image->async)
+		image->async->drain(image);
+	while (image->running)
+		pthread_cond_wait(&image->idle, &image->lock);
+	pthread_mutex_unlock(&image->lock);
+	if (!image->threaded)
+		timer_cancel(&image->timer);
+}
+
 void image_read(struct image *image, uint32_t tag, uint64_t offset, uint32_t length)
 {
-	submit(image, OP_READ, tag, offset, NULL, length);
+	struct request *r = make(image, IMAGE_READ, tag, offset, length, length);
+	if (!r)
+		return;
+	submit(image, r);
+	image_kick(image);
 }
 
 void image_write(struct image *image, uint32_t tag, uint64_t offset, const void *data, uint32_t length)
 {
-	submit(image, OP_WRITE, tag, offset, data, length);
+	struct request *r = make(image, IMAGE_WRITE, tag, offset, length, length);
+	if (!r)
+		return;
+	memcpy(r->done.data, data, length);
+	submit(image, r);
+	image_kick(image);
 }
 
 void image_flush(struct image *image, uint32_t tag)
 {
-	submit(image, OP_FLUSH, tag, 0, NULL, 0);
+	struct request *r = make(image, IMAGE_FLUSH, tag, 0, 0, 0);
+	if (!r)
+		return;
+	submit(image, r);
+	image_kick(image);
 }
