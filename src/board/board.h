@@ -10,6 +10,14 @@ struct screen;
 #define BOARD_FLOPPIES 2
 #define BOARD_DRIVES 4 /* disks and CDs together */
 
+#define BOARD_CARDS 28
+struct board_card { /* a PCI function that is plugged into a slot */
+	const struct device_class *class;
+	const char *name;              /* unique; like config it must last as long as the VM */
+	const void *config;
+	unsigned slot;                 /* 0: the next free one */
+};
+
 struct board_options { /* what the command line adds to the table */
 	struct chardev *serial[4];     /* backends of the four UARTs, NULL: not connected */
 	struct chardev *debugcon;      /* backend of port E9h */
@@ -21,6 +29,8 @@ struct board_options { /* what the command line adds to the table */
 	struct chardev *bios_log;      /* backend of port 402h, where SeaBIOS writes what it does */
 	struct image *floppy[BOARD_FLOPPIES]; /* in drive A, B; no image: no drive */
 	struct image *disk[BOARD_DRIVES], *cdrom[BOARD_DRIVES]; /* in this order; BOARD_DRIVES at most */
+	struct board_card card[BOARD_CARDS];
+	unsigned cards;
 	uint16_t boot_order;           /* for firmware, as in struct mc146818_config; 0: its own */
 };
 

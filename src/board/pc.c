@@ -80,7 +80,7 @@ struct pc {
 	struct ide_config ide_config;
 	struct vga_config vga_config;
 	struct device_place uart[ARRAY_SIZE(uarts)], ioapic, debug_exit, debugcon, bios_log, host_bridge, fw_cfg, rtc, fdc,
-		ide, vga;
+		ide, vga, card[BOARD_CARDS];
 	struct firmware_facts facts;
 	struct fw_tables tables;
 };
@@ -205,6 +205,38 @@ static int create_drives(struct vm *vm, struct pc *pc, const struct board_option
 	return create_with(vm, &pc->fdc, &fdc, &pc->fdc_config);
 }
 
+/* Slots below are the chip set's and a screen's. */
+static unsigned free_slot(struct vm *vm)
+{
+	unsigned slot = PC_FIRST_SLOT;
+	while (slot < PC_SLOTS && pci_at(vm, PCI_AT(slot, 0)))
+		slot++;
+	return slot;
+}
+
+/* Those that asked for a slot come first, so that nobody takes it from them. */
+static int create_cards(struct vm *vm, struct pc *pc, const struct board_options *options)
+{
+	for (unsigned pass = 0; pass < 2; pass++) {
+		for (unsigned i = 0; i < options->cards; i++) {
+			const struct board_card *c = &options->card[i];
+			unsigned slot = c->slot ? c->slot : free_slot(vm);
+			if ((c->slot == 0) != pass)
+				continue;
+			if (slot == PC_SLOTS) {
+				log_error("no PCI slot is left for %s", c->name);
+				return -ENOSPC;
+			}
+			pc->card[i] = (struct device_place){ .class = c->class, .name = c->name, .base = PCI_AT(slot, 0), .irq = -1,
+				.config = c->config };
+			int error = create(vm, &pc->card[i]);
+			if (error)
+				return error;
+		}
+	}
+	return 0;
+}
+
 static int build(struct vm *vm, const struct board_options *options)
 {
 	struct pc *pc = (struct pc *)device_create(vm, &pc_place);
@@ -229,6 +261,8 @@ static int build(struct vm *vm, const struct board_options *options)
 		error = create_rtc(vm, pc, options);
 	if (!error)
 		error = create_drives(vm, pc, options);
+	if (!error)
+		error = create_cards(vm, pc, options);
 	if (!error)
 		error = create_uarts(vm, pc, options);
 	if (!error && options->debug_exit_port >= 0) {

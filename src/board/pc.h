@@ -16,6 +16,8 @@
 enum { PC_HOST_BRIDGE = 0 << 3, PC_ISA_BRIDGE = 1 << 3, PC_IDE_FUNCTION = 1 << 3 | 1, PC_PM_FUNCTION = 1 << 3 | 3,
 	PC_VGA_FUNCTION = 2 << 3 };
 #define PC_PCI_IRQS 5, 10, 11
+#define PC_FIRST_SLOT 3             /* of those for cards */
+#define PC_SLOTS 32
 
 /* Ports. */
 #define PC_RESET_PORT 0xcf9

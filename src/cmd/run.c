@@ -10,6 +10,7 @@
 #include "backend/image.h"
 #include "board/board.h"
 #include "boot/boot.h"
+#include "cmd/cards.h"
 #include "cmd/cmd.h"
 #include "cmd/screen.h"
 #include "control/control.h"
@@ -28,7 +29,8 @@
 struct run_options {
 	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *screenshot, *screen_text;
 	uint64_t memory, cpus, debug_exit;
-	struct option_list initrd, serial, floppy, disk, cdrom;
+	struct option_list initrd, serial, floppy, cdrom;
+	struct card_options cards;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
 	bool stats, hash, no_reboot, paused, verbose;
 };
@@ -44,11 +46,12 @@ static const struct option_row options[] = {
 	{ "initrd", "FILE", "the initial RAM disk, or a module, for the kernel: \"FILE\", for\nMultiboot and PVH \"FILE WORDS\" too. Up to eight",
 	  OPTION_LIST, AT(initrd), 0, BOOT_MODULES },
 	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
-	{ "disk", "FILE", "a hard disk: a raw image, or a block device; \",readonly\" behind\nit forbids writing. Up to four with CDs",
-	  OPTION_LIST, AT(disk), 0, BOARD_DRIVES },
+	{ "disk", "FILE", "a hard disk: an image, or a block device, with words behind it as\n\"FILE,readonly,bus=virtio\"; "
+	  "the man page lists them", OPTION_LIST, AT(cards.disk), 0, CARD_DISKS },
 	{ "cdrom", "FILE", "a CD or DVD: an ISO image", OPTION_LIST, AT(cdrom), 0, BOARD_DRIVES },
 	{ "floppy", "FILE", "a floppy disk in drive A: a raw image of 160K to 2880K, or\n\"FILE,readonly\"; given again, in drive B",
 	  OPTION_LIST, AT(floppy), 0, BOARD_FLOPPIES },
+	{ "rng", NULL, "a source of random numbers (virtio)", OPTION_FLAG, AT(cards.rng), 0, 0 },
 	{ "boot", "LIST", "what firmware tries to boot from, as \"cdrom,disk\"\n(default: disk,cdrom,floppy)", OPTION_STRING, AT(boot), 0, 0 },
 	{ "bios", "FILE", "instead of a kernel: firmware, a ROM image that ends at 4 GiB;\n\"seabios\" is Debian's (default, with a disk, CD or floppy)",
 	  OPTION_STRING, AT(bios), 0, 0 },
@@ -174,6 +177,7 @@ static void signals_stop(struct signals *s)
 struct machine {
 	struct vm_config config;
 	struct board_options board;
+	struct cards cards;
 	struct boot_request request;
 	struct boot_image bios, vga_bios;
 	struct vm *vm;
@@ -344,7 +348,7 @@ static int open_media(struct machine *m, const struct run_options *o)
 {
 	int status = o->boot ? parse_boot_order(o->boot, &m->board.boot_order) : EXIT_OK;
 	if (!status)
-		status = open_list(m->board.disk, &o->disk, IMAGE_WORDS);
+		status = cards_open(&m->cards, &o->cards, &m->board, o->bios);
 	if (!status)
 		status = open_list(m->board.cdrom, &o->cdrom, IMAGE_READONLY);
 	if (!status)
@@ -418,7 +422,7 @@ static void tear_down(struct machine *m)
 		chardev_close(m->board.serial[i]);
 	chardev_close(m->board.debugcon);
 	chardev_close(m->board.bios_log);
-	close_list(m->board.disk, BOARD_DRIVES);
+	cards_close(&m->cards);
 	close_list(m->board.cdrom, BOARD_DRIVES);
 	close_list(m->board.floppy, BOARD_FLOPPIES);
 	terminal_restore();
@@ -506,7 +510,7 @@ static int run(int argc, char **argv)
 	int status = command_options(&run_command, &o, argc, argv);
 	if (status >= 0)
 		return status;
-	if (!o.kernel && !o.bios && (o.disk.count || o.cdrom.count || o.floppy.count))
+	if (!o.kernel && !o.bios && (o.cards.disk.count || o.cdrom.count || o.floppy.count))
 		o.bios = BIOS_SEABIOS;
 	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
 	status = choose_model(&m, &o);

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Fuzz target: a guest that drives the virtio devices with any bytes: registers, configuration space, rings and what is in them. The
+ * input is a list of steps; the first byte chooses the device. */
+#include <stdlib.h>
+#include <unistd.h>
+#include "backend/image.h"
+#include "virtio_driver.h"
+
+#define QUEUES 2
+#define IMAGE_BYTES (64 * KiB)
+
+static struct image *image;
+static struct virtio_blk_config blk_config = { .queues = QUEUES };
+static const struct device_place bridge[] = {
+	{ .class = &pci_class, .name = "pci", .irq = -1 },
+	{ .class = &piix3_class, .name = "piix3", .base = PCI_AT(1, 0), .irq = -1 },
+};
+static struct device_place kinds[] = {
+	{ .class = &virtio_rng_class, .name = "device", .base = DRIVER_AT, .irq = -1 },
+	{ .class = &virtio_blk_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &blk_config },
+};
+static struct vm *machines[ARRAY_SIZE(kinds)];
+
+static void make_image(void)
+{
+	char path[] = "/tmp/doppel-fuzz.XXXXXX";
+	int fd = mkstemp(path);
+	(void)!ftruncate(fd, IMAGE_BYTES);
+	close(fd);
+	image_open(&image, path, 0);
+	unlink(path);
+	blk_config.image = image;
+}
+
+static void set_up(void)
+{
+	static bool done_once;
+	if (done_once)
+		return;
+	done_once = true;
+	make_image();
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct device_place places[] = { bridge[0], bridge[1], kinds[i] };
+		struct device_place *kept = malloc(sizeof(places));
+		memcpy(kept, places, sizeof(places));
+		machines[i] = machine(1, kept, ARRAY_SIZE(places));
+	}
+}
+
+struct input {
+	const uint8_t *data;
+	size_t left;
+};
+
+static uint64_t take(struct input *in, unsigned size)
+{
+	uint64_t value = 0;
+	for (unsigned i = 0; i < size && in->left; i++, in->left--)
+		value |= (uint64_t)*in->data++ << 8 * i;
+	return value;
+}
+
+static void step(struct input *in)
+{
+	unsigned queue = 0;
+	switch (take(in, 1) % 8) {
+	case 0: {
+		unsigned at = (unsigned)take(in, 2), size = 1u << take(in, 1) % 3;
+		bus_write(vm, BUS_MEMORY, DRIVER_BAR + at, size, take(in, size));
+		break;
+	}
+	case 1:
+		bus_read(vm, BUS_MEMORY, DRIVER_BAR + take(in, 2), 1u << take(in, 1) % 3);
+		break;
+	case 2: {
+		unsigned at = (unsigned)take(in, 1) & 0xfc;
+		if (at >= PCI_OWN) /* BARs stay, or nothing is reached any more */
+			pci_write(vm, DRIVER_AT, at, 4, (uint32_t)take(in, 4));
+		break;
+	}
+	case 3: { /* a descriptor whose fields are mostly sensible */
+		unsigned i = (unsigned)take(in, 1) % 16;
+		queue = (unsigned)take(in, 1) % QUEUES;
+		put_desc(queue, i, BUFFERS + take(in, 2), (uint32_t)take(in, 2), (uint16_t)take(in, 1), (uint16_t)(take(in, 1) % 17));
+		break;
+	}
+	case 4: {
+		queue = (unsigned)take(in, 1) % QUEUES;
+		offer(queue, (uint16_t)(take(in, 1) % 17));
+		break;
+	}
+	case 5:
+		kick((unsigned)take(in, 1) % QUEUES);
+		break;
+	case 6: {
+		uint64_t value = take(in, 8);
+		guest_write(vm, (take(in, 1) & 1 ? RINGS : BUFFERS) + take(in, 2), &value, sizeof(value));
+		break;
+	}
+	case 7:
+		clock_step(vm, 1000 * take(in, 1));
+		break;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { data, size };
+	set_up();
+	vm = machines[take(&in, 1) % ARRAY_SIZE(kinds)];
+	device_reset_all(vm, RESET_COLD);
+	driver_find(vm);
+	driver_start(offered() & take(&in, 8), MIN(QUEUES, (unsigned)reg(NUM_QUEUES, 2)));
+	for (unsigned i = 0; i < QUEUES; i++)
+		drv.size[i] = 16;
+	while (in.left)
+		step(&in);
+	clock_step(vm, MILLISECOND);
+	return 0;
+}
