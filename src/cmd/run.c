@@ -189,9 +189,12 @@ struct machine {
 static int choose_engine(struct machine *m, const struct run_options *o)
 {
 	const struct engine *engine;
-	char why[256] = "";
-	if (o->engine) {
-		engine = engine_find(o->engine);
+	const char *options = o->engine ? strchr(o->engine, ',') : NULL;
+	char why[400] = "", name[64] = "auto";
+	if (o->engine)
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(o->engine, ","), o->engine);
+	if (strcmp(name, "auto")) {
+		engine = engine_find(name);
 	} else {
 		engine = engine_default(why, sizeof(why));
 		if (!engine) {
@@ -204,8 +207,8 @@ static int choose_engine(struct machine *m, const struct run_options *o)
 		unsigned count = 0;
 		for (const struct engine *e = engine_next(NULL); e && count < ARRAY_SIZE(names); e = engine_next(e))
 			names[count++] = e->name;
-		const char *nearest = option_nearest(o->engine, names, count);
-		log_error("there is no engine %s; %s%s%s", o->engine, nearest ? "did you mean " : "\"doppel engines\" lists them",
+		const char *nearest = option_nearest(name, names, count);
+		log_error("there is no engine %s; %s%s%s", name, nearest ? "did you mean " : "\"doppel engines\" lists them",
 			  nearest ? nearest : "", nearest ? "?" : "");
 		return EXIT_USAGE;
 	}
@@ -227,6 +230,7 @@ static int choose_engine(struct machine *m, const struct run_options *o)
 	else if (o->verbose)
 		log_info("engine %s: %s", engine->name, report.why);
 	m->config.engine = engine->name;
+	m->config.engine_options = options ? options + 1 : NULL;
 	return EXIT_OK;
 }
 

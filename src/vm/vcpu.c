@@ -115,7 +115,7 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 		vcpu->held = 0;
 	x86_cpu_reset(cpu, init);
 	if (!init) {
-		cpu->tsc_offset = -vcpu->vm->reset_tsc; /* RESET clears the TSC, of all processors at once */
+		cpu->tsc_offset = vcpu->vm->tsc_is_host ? vcpu->vm->clock.origin : -vcpu->vm->reset_tsc; /* RESET clears the TSC, of all processors at once */
 		vcpu->init_pending = false;
 	}
 	if (vcpu->index)
@@ -311,11 +311,16 @@ void vcpu_sleep(struct vcpu *vcpu, unsigned count)
 /* Hands the state from the engine that has it to another. */
 static int switch_engine(struct vcpu *vcpu, const struct engine *to)
 {
+	const struct engine *from = vcpu->engine;
 	int error;
 
-	if (vcpu->engine == to)
+	if (from == to)
 		return 0;
 	error = vcpu_state(vcpu, X86_ALL_GROUPS);
+	if (error)
+		return error;
+	if (from && from->writes_unseen && to->memory_changed)
+		error = to->memory_changed(vcpu->vm);
 	if (error)
 		return error;
 	vcpu->engine = to;

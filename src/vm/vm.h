@@ -28,6 +28,7 @@ enum vm_end { /* why a VM stopped for good; the first reason is kept */
 struct vm_config {
 	const char *name;
 	const char *engine;          /* name, or NULL for the default */
+	const char *engine_options;  /* "irqchip=user,...", or NULL */
 	uint64_t memory;             /* bytes of RAM */
 	unsigned cpus;
 	const struct x86_model *model;
@@ -47,6 +48,7 @@ struct vm {
 	void *engine_data;
 	struct vcpu **vcpu;          /* config.cpus of them */
 
+	bool tsc_is_host;            /* an engine cannot but show the host's TSC: RESET sets the guest's to it, not to 0 */
 	uint64_t reset_tsc;          /* the clock's TSC when the machine was reset: that of all processors counts from there */
 	/* Plays the firmware after each reset (NULL: none): fills memory, and puts the boot processor in front of the first program. vm_reset
 	 * calls it last; the owner calls it himself before vm_start. 0, or -errno after log_error (then the VM is killed). */

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/* What /dev/kvm is worth here, by trial: a guest of one page runs a loop of two instructions in each mode, and tells that it is through by an
+ * OUT. By processor time, so that other work on the host does not count. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include "engine/kvm/kvm.h"
+
+#define MEMORY 0x10000
+#define CODE 0x1000
+#define TABLES 0x2000   /* of pages: three levels, or one */
+#define NATIVE_MIPS 100 /* an emulator in the kernel reaches a few, a processor thousands */
+#define LOOK 300        /* turns of the loop that tell the two apart */
+#define MEASURE 1000000 /* turns, for a native one */
+#define DONE_PORT 0x42
+
+struct trial {
+	int system, vm, vcpu;
+	uint8_t *memory;
+	struct kvm_run *run;
+	size_t run_size;
+};
+
+static void trial_end(struct trial *t)
+{
+	if (t->run != MAP_FAILED)
+		munmap(t->run, t->run_size);
+	if (t->memory != MAP_FAILED)
+		munmap(t->memory, MEMORY);
+	if (t->vcpu >= 0)
+		close(t->vcpu);
+	if (t->vm >= 0)
+		close(t->vm);
+}
+
+static int trial_begin(struct trial *t)
+{
+	struct kvm_userspace_memory_region region = { .memory_size = MEMORY };
+	int size = kvm_call(t->system, KVM_GET_VCPU_MMAP_SIZE, NULL);
+
+	t->vcpu = -1;
+	t->run = MAP_FAILED;
+	t->memory = MAP_FAILED;
+	t->vm = kvm_call(t->system, KVM_CREATE_VM, NULL);
+	if (t->vm < 0 || size < 0)
+		return MIN(t->vm, size);
+	kvm_call(t->vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000UL);
+	t->memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (t->memory == MAP_FAILED)
+		return -errno;
+	region.userspace_addr = (uintptr_t)t->memory;
+	if (kvm_call(t->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return -EIO;
+	t->vcpu = kvm_call(t->vm, KVM_CREATE_VCPU, NULL);
+	t->run_size = (size_t)size;
+	if (t->vcpu < 0)
+		return t->vcpu;
+	t->run = mmap(NULL, t->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, t->vcpu, 0);
+	return t->run == MAP_FAILED ? -errno : 0;
+}
+
+static struct kvm_segment segment(uint16_t selector, bool code, bool user, bool db, bool l)
+{
+	return (struct kvm_segment){ .limit = 0xffffffff, .selector = selector | (user ? 3 : 0), .type = code ? 11 : 3, .present = 1,
+				     .dpl = user ? 3 : 0, .db = db, .l = l, .s = 1, .g = 1 };
+}
+
+/* Pages one to one, and for everybody. */
+static void make_tables(struct trial *t, bool four_levels)
+{
+	uint64_t entry[3] = { TABLES + 0x1000 + 7, TABLES + 0x2000 + 7, 0x87 };
+	uint32_t large = 0x87;
+
+	if (!four_levels)
+		memcpy(t->memory + TABLES, &large, sizeof(large));
+	for (unsigned level = 0; level < 3 && four_levels; level++)
+		memcpy(t->memory + TABLES + level * 0x1000, &entry[level], sizeof(entry[0]));
+}
+
+static int enter_mode(struct trial *t, enum kvm_mode mode)
+{
+	bool user = mode == KVM_PAGED_USER || mode == KVM_LONG_USER || mode == KVM_COMPATIBLE, is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
+	struct kvm_sregs s;
+	int error = kvm_call(t->vcpu, KVM_GET_SREGS, &s);
+
+	if (error < 0)
+		return error;
+	if (mode == KVM_REAL) {
+		s.cs.base = s.cs.selector = 0;
+		return kvm_call(t->vcpu, KVM_SET_SREGS, &s);
+	}
+	s.cs = segment(0x08, true, user, !is64, is64);
+	s.ss = s.ds = s.es = s.fs = s.gs = segment(0x10, false, user, true, false);
+	s.tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
+	s.cr0 |= CR0_PE | CR0_NE;
+	if (mode >= KVM_PAGED) {
+		make_tables(t, mode >= KVM_LONG);
+		s.cr3 = TABLES;
+		s.cr4 |= mode >= KVM_LONG ? CR4_PAE : CR4_PSE;
+		s.efer |= mode >= KVM_LONG ? EFER_LME | EFER_LMA : 0;
+		s.cr0 |= CR0_PG;
+	}
+	return kvm_call(t->vcpu, KVM_SET_SREGS, &s);
+}
+
+static double processor_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* `turns` of the loop; the processor time it took, or -1 when the guest did not get through. User code may do the OUT by its IOPL. */
+static double run_loop(struct trial *t, enum kvm_mode mode, uint32_t turns)
+{
+	static const uint8_t code32[] = { 0x49, 0x75, 0xfd, 0xe6, DONE_PORT };       /* 1: dec ecx; jnz 1b; out */
+	static const uint8_t code64[] = { 0xff, 0xc9, 0x75, 0xfc, 0xe6, DONE_PORT }; /* the same in 64-bit code */
+	bool is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
+	struct kvm_regs r = { .rip = CODE, .rcx = turns, .rflags = FLAG_FIXED | FLAG_IOPL, .rsp = CODE };
+	double began;
+
+	memcpy(t->memory + CODE, is64 ? code64 : code32, is64 ? sizeof(code64) : sizeof(code32));
+	if (kvm_call(t->vcpu, KVM_SET_REGS, &r) < 0)
+		return -1;
+	began = processor_seconds();
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		if (ioctl(t->vcpu, KVM_RUN, 0) < 0 && errno != EINTR && errno != EAGAIN)
+			return -1;
+		if (t->run->exit_reason == KVM_EXIT_IO && t->run->io.port == DONE_PORT)
+			return MAX(processor_seconds() - began, 1e-9);
+		if (t->run->exit_reason != KVM_EXIT_INTR)
+			return -1;
+	}
+	return -1;
+}
+
+static double mips(double turns, double seconds)
+{
+	return seconds > 0 ? 2 * turns / seconds / 1e6 : 0;
+}
+
+/* The way in and out is in it, too: so one that is fast in the look is timed over a longer run. The first run makes the tables of the kernel. */
+static double try_mode(int system, enum kvm_mode mode, int *error)
+{
+	struct trial t = { .system = system };
+	uint32_t most = mode == KVM_REAL ? 60000 : MEASURE;
+	double speed = 0, first, second;
+
+	*error = trial_begin(&t);
+	if (*error < 0)
+		goto out;
+	if (enter_mode(&t, mode) >= 0 && run_loop(&t, mode, LOOK) >= 0) {
+		first = run_loop(&t, mode, 1);
+		second = run_loop(&t, mode, LOOK);
+		speed = mips(LOOK, MAX(second - first, 1e-7));
+		if (first >= 0 && second >= 0 && speed > NATIVE_MIPS / 10)
+			speed = mips(most, run_loop(&t, mode, most));
+	}
+out:
+	trial_end(&t);
+	return speed;
+}
+
+/* A stand-in may run guests with the host's TSC, whatever it is told. */
+static bool tsc_moves(int system)
+{
+	uint64_t wanted = -(BIT(40) + 12345), got = 0;
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&wanted };
+	union { struct kvm_msrs of; uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]; } tsc = { .of.nmsrs = 1 };
+	struct trial t = { .system = system };
+	bool moves = false;
+
+	tsc.of.entries[0] = (struct kvm_msr_entry){ .index = MSR_TSC };
+	if (trial_begin(&t) >= 0 && kvm_call(t.vcpu, KVM_SET_DEVICE_ATTR, &attr) >= 0) {
+		attr.addr = (uintptr_t)&got;
+		moves = kvm_call(t.vcpu, KVM_GET_DEVICE_ATTR, &attr) >= 0 && got == wanted;
+	} else if (t.vcpu >= 0 && kvm_call(t.vcpu, KVM_SET_MSRS, &tsc) == 1) { /* an older kernel: only the TSC itself can be written */
+		moves = kvm_call(t.vcpu, KVM_GET_MSRS, &tsc) == 1 && tsc.of.entries[0].data < BIT(36);
+	}
+	trial_end(&t);
+	return moves;
+}
+
+/* The module that stands behind /dev/kvm; those that are built in are listed, too. */
+static void find_driver(char *name, size_t size)
+{
+	static const char *const drivers[] = { "kvm_intel", "kvm_amd", "kvm_pvm", "kvm_hv" };
+
+	for (unsigned n = 0; n < ARRAY_SIZE(drivers); n++) {
+		char path[64];
+		snprintf(path, sizeof(path), "/sys/module/%s", drivers[n]);
+		if (!access(path, F_OK)) {
+			snprintf(name, size, "%s", drivers[n]);
+			return;
+		}
+	}
+}
+
+static void find_out(struct kvm_found *f)
+{
+	static const unsigned needed = BIT(KVM_FLAT) | BIT(KVM_PAGED) | BIT(KVM_LONG) | BIT(KVM_LONG_USER) | BIT(KVM_COMPATIBLE);
+	int system = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (system < 0) {
+		f->error = -errno;
+		return;
+	}
+	find_driver(f->driver, sizeof(f->driver));
+	if (kvm_call(system, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+		f->error = -ENOSYS;
+	for (unsigned m = 0; m < KVM_MODES && !f->error; m++) {
+		f->mips[m] = try_mode(system, m, &f->error);
+		if (f->mips[m] >= NATIVE_MIPS)
+			f->native |= BIT(m);
+	}
+	f->tsc_moves = !f->error && tsc_moves(system);
+	f->hardware = !f->error && f->tsc_moves && (f->native & needed) == needed;
+	close(system);
+}
+
+static struct kvm_found found;
+
+static void once(void)
+{
+	find_out(&found);
+}
+
+const struct kvm_found *kvm_find_out(void)
+{
+	static pthread_once_t control = PTHREAD_ONCE_INIT;
+
+	pthread_once(&control, once);
+	return &found;
+}
