@@ -17,7 +17,9 @@
 #include "util/log.h"
 #include "util/signals.h"
 
-#define FALLBACK_STRETCH 2000 /* instructions that the interpreter runs before the engine is asked again */
+/* Instructions that the interpreter runs before the engine is asked again: each time that it refuses, twice as many. */
+#define FALLBACK_STRETCH 2000
+#define FALLBACK_STRETCH_MOST 256000
 #define MODE_GROUPS (X86_CONTROL | X86_SEGMENTS | X86_FLAGS) /* what decides whether an engine can run it */
 #define RANDOM_SEED 0x9e3779b97f4a7c15ULL
 
@@ -50,6 +52,7 @@ int vcpu_create(struct vm *vm, unsigned index)
 	vcpu->vm = vm;
 	vcpu->index = index;
 	vcpu->parked = true;
+	vcpu->fallback = FALLBACK_STRETCH;
 	vcpu->random_state = RANDOM_SEED * (index + 1);
 	vm->vcpus_outside++;
 	vcpu->core.tsc_khz = (uint32_t)((vm->clock.tsc_hz + 500) / 1000);
@@ -405,8 +408,12 @@ static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 	if (!error)
 		error = load(vcpu);
 	engine = vcpu->engine;
-	if (engine != vm->engine)
-		stretch.icount = MIN(stretch.icount, vcpu->core.icount + FALLBACK_STRETCH);
+	if (engine != vm->engine) {
+		stretch.icount = MIN(stretch.icount, vcpu->core.icount + vcpu->fallback);
+		vcpu->fallback = MIN(vcpu->fallback * 2, FALLBACK_STRETCH_MOST);
+	} else {
+		vcpu->fallback = FALLBACK_STRETCH;
+	}
 	if (!error) {
 		if (vm->clock.mode == CLOCK_INSTRUCTIONS)
 			clock_count(vm, &vcpu->core);

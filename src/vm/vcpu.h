@@ -39,6 +39,8 @@ struct vcpu {
 	unsigned held;               /* register groups that the engine holds; the others are current in core.cpu */
 	unsigned changed;            /* groups that were written outside and must be loaded before the next run */
 
+	uint64_t fallback;           /* instructions that the interpreter runs next, where the VM's engine cannot */
+
 	pthread_t thread;
 	bool thread_running;         /* it has a thread of its own, which sleeps in HLT; else whoever calls vcpu_run_once does */
 	_Atomic int tid;             /* of the thread that runs it; 0: none */
