@@ -163,6 +163,7 @@ const struct engine kvm_engine = {
 	.kick = kvm_kick,
 	.load_state = kvm_load_state,
 	.store_state = kvm_store_state,
+	.tlb_flush = kvm_tlb_flush,
 	.memory_changed = kvm_memory_changed,
 	.dirty_log = kvm_dirty_log,
 	.stats = kvm_stats,

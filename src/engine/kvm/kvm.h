@@ -22,6 +22,7 @@ struct kvm_found {
 	int error;                     /* it cannot be used: -errno */
 	double mips[KVM_MODES];        /* million instructions a second of a loop, by processor time; 0: the mode does not work */
 	unsigned native;               /* bit by enum kvm_mode: so fast that the host's processor itself runs the loop */
+	bool keeps_tables;             /* it does not see changes of page tables that others than the guest make */
 	bool tsc_moves;                /* the guest's TSC may be another than the host's */
 	bool hardware;                 /* all modes that a kernel of today uses are native */
 	char driver[24];               /* the module behind it: kvm_intel, kvm_amd, ... or empty */
@@ -56,6 +57,7 @@ struct kvm_vcpu {
 	int fd;
 	struct kvm_run *run;           /* shared with the kernel */
 	bool completion;               /* an I/O exit was answered: the kernel finishes the instruction at the next entry */
+	bool flush;                    /* translations changed while the kernel did not look */
 	bool current;                  /* run->s.regs has the registers as they are */
 	uint64_t interp_until;         /* instructions; until then the interpreter goes on */
 	uint64_t stretch;              /* how many it is given after a failure */
@@ -85,6 +87,8 @@ int kvm_has(int fd, int capability);
 int kvm_memory_init(struct vm *);
 void kvm_memory_fini(struct vm *);
 int kvm_memory_changed(struct vm *);
+/* Any time: the kernel forgets the page tables that it made after the guest's. */
+int kvm_forget_tables(struct vm *);
 int kvm_dirty_log(struct vm *, const struct memory_region *, uint64_t *bitmap);
 
 /* kvm_vcpu.c */
@@ -96,6 +100,7 @@ int kvm_limit_model(struct vm *);
 /* kvm_state.c -- the engine's load_state and store_state. */
 int kvm_load_state(struct vcpu *, unsigned groups);
 int kvm_store_state(struct vcpu *, unsigned groups);
+void kvm_tlb_flush(struct vcpu *, enum x86_flush, unsigned pcid, gva_t);
 /* Lets the kernel finish an instruction whose I/O was answered, without running another. */
 int kvm_complete(struct vcpu *);
 

@@ -140,6 +140,31 @@ static int load_pdptes(struct vcpu *vcpu, const struct kvm_sregs *s)
 	return kvm_call(k->fd, KVM_SET_SREGS2, &s2);
 }
 
+void kvm_tlb_flush(struct vcpu *vcpu, enum x86_flush kind, unsigned pcid, gva_t gva)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
+
+	if (k)
+		k->flush = true;
+}
+
+/* What the processor remembers of the page tables goes when CR3 becomes another one, and back. */
+static int flush(struct vcpu *vcpu, struct kvm_sregs *s)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
+	int error;
+
+	if (!k->flush || !(s->cr0 & CR0_PG) || !kvm_of(vcpu->vm)->found->native)
+		return 0;
+	s->cr3 ^= PTE_PWT;
+	error = kvm_call(k->fd, KVM_SET_SREGS, s);
+	s->cr3 ^= PTE_PWT;
+	if (error >= 0 && kvm_of(vcpu->vm)->found->keeps_tables)
+		error = kvm_forget_tables(vcpu->vm);
+	k->flush = false;
+	return error;
+}
+
 static int load_sregs(struct vcpu *vcpu)
 {
 	struct x86_cpu *cpu = &vcpu->core.cpu;
@@ -162,6 +187,9 @@ static int load_sregs(struct vcpu *vcpu)
 	s->efer = cpu->efer;
 	if (vcpu_env.rdmsr(&vcpu->core, MSR_APIC_BASE, &apic_base))
 		s->apic_base = apic_base;
+	int error = flush(vcpu, s);
+	if (error < 0)
+		return error;
 	if (!has_pdptes(cpu))
 		return set(vcpu, KVM_SYNC_X86_SREGS, KVM_SET_SREGS, s);
 	k->run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_SREGS;

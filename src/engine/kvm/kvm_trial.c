@@ -15,10 +15,14 @@
 #define MEMORY 0x10000
 #define CODE 0x1000
 #define TABLES 0x2000   /* of pages: three levels, or one */
+#define OTHER_TABLE 0x6000
 #define NATIVE_MIPS 100 /* an emulator in the kernel reaches a few, a processor thousands */
 #define LOOK 300        /* turns of the loop that tell the two apart */
 #define MEASURE 1000000 /* turns, for a native one */
 #define DONE_PORT 0x42
+#define SIGNATURE 0x12345 /* CPUID.1:EAX, no processor's */
+#define CODE_SELECTOR 0x48 /* no host's */
+#define CPUID_ROOM 256
 
 struct trial {
 	int system, vm, vcpu;
@@ -83,10 +87,15 @@ static void make_tables(struct trial *t, bool four_levels)
 		memcpy(t->memory + TABLES + level * 0x1000, &entry[level], sizeof(entry[0]));
 }
 
+static bool is_user(enum kvm_mode mode)
+{
+	return mode == KVM_PAGED_USER || mode == KVM_LONG_USER || mode == KVM_COMPATIBLE;
+}
+
 static int enter_mode(struct trial *t, enum kvm_mode mode)
 {
-	bool user = mode == KVM_PAGED_USER || mode == KVM_LONG_USER || mode == KVM_COMPATIBLE, is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
-	struct kvm_sregs s;
+	bool user = is_user(mode), is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
+	struct kvm_sregs s = { 0 };
 	int error = kvm_call(t->vcpu, KVM_GET_SREGS, &s);
 
 	if (error < 0)
@@ -95,7 +104,7 @@ static int enter_mode(struct trial *t, enum kvm_mode mode)
 		s.cs.base = s.cs.selector = 0;
 		return kvm_call(t->vcpu, KVM_SET_SREGS, &s);
 	}
-	s.cs = segment(0x08, true, user, !is64, is64);
+	s.cs = segment(CODE_SELECTOR, true, user, !is64, is64);
 	s.ss = s.ds = s.es = s.fs = s.gs = segment(0x10, false, user, true, false);
 	s.tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
 	s.cr0 |= CR0_PE | CR0_NE;
@@ -117,28 +126,61 @@ static double processor_seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Enters the guest at `code` until it is through. */
+static int run_code(struct trial *t, const uint8_t *code, size_t size, uint32_t rcx)
+{
+	struct kvm_regs r = { .rip = CODE, .rcx = rcx, .rflags = FLAG_FIXED | FLAG_IOPL, .rsp = CODE };
+
+	memcpy(t->memory + CODE, code, size);
+	if (kvm_call(t->vcpu, KVM_SET_REGS, &r) < 0)
+		return -EIO;
+	for (unsigned tries = 0; tries < 1000; tries++) {
+		if (ioctl(t->vcpu, KVM_RUN, 0) < 0 && errno != EINTR && errno != EAGAIN)
+			return -errno;
+		if (t->run->exit_reason == KVM_EXIT_IO && t->run->io.port == DONE_PORT)
+			return 0;
+		if (t->run->exit_reason != KVM_EXIT_INTR)
+			return -EIO;
+	}
+	return -EIO;
+}
+
 /* `turns` of the loop; the processor time it took, or -1 when the guest did not get through. User code may do the OUT by its IOPL. */
 static double run_loop(struct trial *t, enum kvm_mode mode, uint32_t turns)
 {
 	static const uint8_t code32[] = { 0x49, 0x75, 0xfd, 0xe6, DONE_PORT };       /* 1: dec ecx; jnz 1b; out */
 	static const uint8_t code64[] = { 0xff, 0xc9, 0x75, 0xfc, 0xe6, DONE_PORT }; /* the same in 64-bit code */
 	bool is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
-	struct kvm_regs r = { .rip = CODE, .rcx = turns, .rflags = FLAG_FIXED | FLAG_IOPL, .rsp = CODE };
-	double began;
+	double began = processor_seconds();
 
-	memcpy(t->memory + CODE, is64 ? code64 : code32, is64 ? sizeof(code64) : sizeof(code32));
-	if (kvm_call(t->vcpu, KVM_SET_REGS, &r) < 0)
+	if (run_code(t, is64 ? code64 : code32, is64 ? sizeof(code64) : sizeof(code32), turns))
 		return -1;
-	began = processor_seconds();
-	for (unsigned tries = 0; tries < 1000; tries++) {
-		if (ioctl(t->vcpu, KVM_RUN, 0) < 0 && errno != EINTR && errno != EAGAIN)
-			return -1;
-		if (t->run->exit_reason == KVM_EXIT_IO && t->run->io.port == DONE_PORT)
-			return MAX(processor_seconds() - began, 1e-9);
-		if (t->run->exit_reason != KVM_EXIT_INTR)
-			return -1;
-	}
-	return -1;
+	return MAX(processor_seconds() - began, 1e-9);
+}
+
+/* Is the guest shown the processor that was set up, or the host's? A stand-in may run user code where nothing traps. */
+static bool faithful(struct trial *t, enum kvm_mode mode)
+{
+	static const uint8_t real[] = { 0x66, 0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x8c, 0xca, 0xe6, DONE_PORT }; /* mov eax,1; cpuid; mov dx,cs; out */
+	struct kvm_regs r = { 0 };
+	uint16_t selector = mode == KVM_REAL ? 0 : CODE_SELECTOR | (is_user(mode) ? 3 : 0);
+
+	if (run_code(t, mode == KVM_REAL ? real : real + 1, sizeof(real) - (mode != KVM_REAL), 0) || kvm_call(t->vcpu, KVM_GET_REGS, &r) < 0)
+		return false;
+	return (uint32_t)r.rax == SIGNATURE && (uint16_t)r.rdx == selector;
+}
+
+static int set_cpuid(struct trial *t)
+{
+	static union { struct kvm_cpuid2 of; uint8_t room[sizeof(struct kvm_cpuid2) + CPUID_ROOM * sizeof(struct kvm_cpuid_entry2)]; } list;
+
+	list.of.nent = CPUID_ROOM;
+	if (kvm_call(t->system, KVM_GET_SUPPORTED_CPUID, &list) < 0)
+		return -EIO;
+	for (unsigned n = 0; n < list.of.nent; n++)
+		if (list.of.entries[n].function == 1)
+			list.of.entries[n].eax = SIGNATURE;
+	return kvm_call(t->vcpu, KVM_SET_CPUID2, &list);
 }
 
 static double mips(double turns, double seconds)
@@ -146,7 +188,7 @@ static double mips(double turns, double seconds)
 	return seconds > 0 ? 2 * turns / seconds / 1e6 : 0;
 }
 
-/* The way in and out is in it, too: so one that is fast in the look is timed over a longer run. The first run makes the tables of the kernel. */
+/* A mode in which the guest sees another processor than it shall does not work. The way in and out is in the time, too: so one that is fast in the look is timed over a longer run. The first run makes the tables of the kernel. */
 static double try_mode(int system, enum kvm_mode mode, int *error)
 {
 	struct trial t = { .system = system };
@@ -156,7 +198,7 @@ static double try_mode(int system, enum kvm_mode mode, int *error)
 	*error = trial_begin(&t);
 	if (*error < 0)
 		goto out;
-	if (enter_mode(&t, mode) >= 0 && run_loop(&t, mode, LOOK) >= 0) {
+	if (set_cpuid(&t) >= 0 && enter_mode(&t, mode) >= 0 && faithful(&t, mode)) {
 		first = run_loop(&t, mode, 1);
 		second = run_loop(&t, mode, LOOK);
 		speed = mips(LOOK, MAX(second - first, 1e-7));
@@ -166,6 +208,37 @@ static double try_mode(int system, enum kvm_mode mode, int *error)
 out:
 	trial_end(&t);
 	return speed;
+}
+
+/* Without nested page tables the kernel keeps tables of its own, and learns of a change only when the guest makes it: what the interpreter
+ * changes goes by unseen. */
+static bool keeps_tables(int system)
+{
+	static const uint8_t code[] = { 0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0xe6, DONE_PORT }; /* mov eax, [200000h]; out */
+	struct trial t = { .system = system };
+	struct kvm_regs before = { 0 }, after = { 0 };
+	struct kvm_sregs s = { 0 };
+	bool stale = false;
+
+	if (trial_begin(&t) < 0 || set_cpuid(&t) < 0 || enter_mode(&t, KVM_LONG) < 0 || kvm_call(t.vcpu, KVM_GET_SREGS, &s) < 0)
+		goto out;
+	uint64_t *directory = (uint64_t *)(t.memory + TABLES + 0x2000), *table = (uint64_t *)(t.memory + OTHER_TABLE);
+	directory[1] = OTHER_TABLE + 7;
+	table[0] = 0x7007;
+	memset(t.memory + 0x7000, 0x77, 4);
+	memset(t.memory + 0x8000, 0x88, 4);
+	if (run_code(&t, code, sizeof(code), 0) || kvm_call(t.vcpu, KVM_GET_REGS, &before) < 0)
+		goto out;
+	table[0] = 0x8007;
+	s.cr3 ^= PTE_PWT;
+	kvm_call(t.vcpu, KVM_SET_SREGS, &s);
+	s.cr3 ^= PTE_PWT;
+	kvm_call(t.vcpu, KVM_SET_SREGS, &s);
+	if (!run_code(&t, code, sizeof(code), 0) && kvm_call(t.vcpu, KVM_GET_REGS, &after) >= 0)
+		stale = before.rax == after.rax;
+out:
+	trial_end(&t);
+	return stale;
 }
 
 /* A stand-in may run guests with the host's TSC, whatever it is told. */
@@ -220,6 +293,7 @@ static void find_out(struct kvm_found *f)
 		if (f->mips[m] >= NATIVE_MIPS)
 			f->native |= BIT(m);
 	}
+	f->keeps_tables = !f->error && keeps_tables(system);
 	f->tsc_moves = !f->error && tsc_moves(system);
 	f->hardware = !f->error && f->tsc_moves && (f->native & needed) == needed;
 	close(system);
