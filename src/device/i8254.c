@@ -232,12 +232,60 @@ static int i8254_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+/* Who runs it elsewhere starts the counters anew: the phase within a period is lost. */
+static void take(struct device *d, struct irq_chips *chips)
+{
+	struct i8254 *p = of(d);
+
+	pthread_mutex_lock(&d->lock);
+	timer_cancel(&p->host.timer);
+	for (unsigned i = 0; i < I8254_COUNTERS; i++) {
+		struct i8254_counter *c = &p->counter[i];
+		i8254_sync(c, pulse_now(p));
+		chips->i8254.counter[i] = (struct state_i8254_counter){
+			.reload = c->reload, .latch = c->latch, .mode = c->mode, .rw = c->rw, .latched = c->latched, .status = c->status,
+			.write_low = c->write_low, .bcd = c->bcd, .gate = c->gate, .status_latched = c->status_latched,
+			.write_high = c->write_high, .read_high = c->read_high,
+		};
+	}
+	chips->i8254.speaker = p->port61 & P61_SPEAKER;
+	irq_lower(&p->host.pin);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void give(struct device *d, const struct irq_chips *chips)
+{
+	struct i8254 *p = of(d);
+	uint64_t pulse = pulse_now(p);
+
+	pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < I8254_COUNTERS; i++) {
+		const struct state_i8254_counter *s = &chips->i8254.counter[i];
+		struct i8254_counter *c = &p->counter[i];
+		i8254_program(c, s->mode, s->rw ? s->rw & 3 : I8254_RW_BOTH, s->bcd, pulse);
+		c->gate = s->gate;
+		if (s->reload)
+			i8254_load(c, (uint16_t)(s->bcd ? i8254_bcd(s->reload) : s->reload), pulse);
+		c->latch = s->latch;
+		c->latched = MIN(s->latched, 2);
+		c->status = s->status;
+		c->status_latched = s->status_latched;
+		c->write_low = s->write_low;
+		c->write_high = s->write_high;
+		c->read_high = s->read_high;
+	}
+	p->port61 = (p->port61 & ~(P61_GATE2 | P61_SPEAKER)) | (p->counter[2].gate ? P61_GATE2 : 0) | (chips->i8254.speaker ? P61_SPEAKER : 0);
+	changed(p, 0, pulse);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int i8254_init(struct device *d)
 {
 	static const struct bus_ops ops = { .read = i8254_read, .write = i8254_write, .max_size = 1 };
 	struct i8254 *p = of(d);
 	irq_pin_init(&p->host.pin, d->vm, d->place->irq);
 	timer_init(&p->host.timer, d, d->name, fired, NULL);
+	irq_movable(d->vm, IRQ_CHIP_I8254, d, take, give);
 	int error = bus_add(d->vm, BUS_PORT, d->place->base, PORTS, &ops, d);
 	return error ? error : bus_add_at(d->vm, BUS_PORT, PORT_61, 1, &ops, d, OFFSET_61);
 }

@@ -42,6 +42,7 @@ uint64_t i8254_pulse_to_ns(uint64_t pulse);
 /* Catches up with what happened to the registers until `pulse`; call it before all others. */
 void i8254_sync(struct i8254_counter *, uint64_t pulse);
 /* What the counter shows: CE as it is read (BCD if so programmed), and OUT. */
+uint16_t i8254_bcd(uint32_t);
 uint16_t i8254_count(const struct i8254_counter *, uint64_t pulse);
 bool i8254_out(const struct i8254_counter *, uint64_t pulse);
 /* The next rising edge of OUT after `pulse`; those closer together than min_pulses are left out. */

@@ -78,12 +78,15 @@ static uint32_t element(const struct i8254_counter *c, uint64_t pulse)
 	}
 }
 
+uint16_t i8254_bcd(uint32_t n)
+{
+	return n / 1000 % 10 << 12 | n / 100 % 10 << 8 | n / 10 % 10 << 4 | n % 10;
+}
+
 uint16_t i8254_count(const struct i8254_counter *c, uint64_t pulse)
 {
 	uint32_t n = element(c, pulse) % modulus(c);
-	if (!c->bcd)
-		return n;
-	return n / 1000 << 12 | n / 100 % 10 << 8 | n / 10 % 10 << 4 | n % 10;
+	return c->bcd ? i8254_bcd(n) : n;
 }
 
 bool i8254_out(const struct i8254_counter *c, uint64_t pulse)

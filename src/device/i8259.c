@@ -338,6 +338,39 @@ static int i8259_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+static void take(struct device *d, struct irq_chips *chips)
+{
+	struct i8259 *p = of(d);
+
+	for (unsigned i = 0; i < CHIPS; i++) {
+		const struct i8259_chip *c = &p->chip[i];
+		chips->i8259[i] = (struct state_i8259){
+			.lines = c->lines, .edge = c->edge, .imr = c->imr, .isr = c->isr, .elcr = c->elcr, .base = c->base, .icw4 = c->icw4,
+			.next_icw = c->next_icw, .lowest = c->lowest, .want_icw4 = c->want_icw4, .rotate_aeoi = c->rotate_aeoi,
+			.special_mask = c->special_mask, .read_isr = c->read_isr, .poll = c->poll,
+		};
+	}
+}
+
+static void give(struct device *d, const struct irq_chips *chips)
+{
+	struct i8259 *p = of(d);
+
+	pthread_mutex_lock(&d->lock);
+	for (unsigned i = 0; i < CHIPS; i++) {
+		const struct state_i8259 *s = &chips->i8259[i];
+		struct i8259_chip *c = &p->chip[i];
+		*c = (struct i8259_chip){
+			.lines = s->lines, .edge = s->edge & s->lines, .imr = s->imr, .isr = s->isr, .elcr = s->elcr & elcr_writable[i],
+			.base = s->base & 0xf8, .icw3 = c->icw3, .icw4 = s->icw4, .next_icw = s->next_icw, .want_icw4 = s->want_icw4,
+			.single = c->single, .lowest = s->lowest & 7, .rotate_aeoi = s->rotate_aeoi, .special_mask = s->special_mask,
+			.read_isr = s->read_isr, .poll = s->poll,
+		};
+	}
+	update(p);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int i8259_init(struct device *d)
 {
 	static const struct bus_ops ops = { .read = i8259_read, .write = i8259_write, .max_size = 1 };
@@ -350,6 +383,7 @@ static int i8259_init(struct device *d)
 		if (error)
 			return error;
 	}
+	irq_movable(d->vm, IRQ_CHIP_I8259, d, take, give);
 	irq->extint.device = d;
 	irq->extint.acknowledge = i8259_acknowledge;
 	if (!irq->controller) {

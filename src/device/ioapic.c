@@ -7,6 +7,7 @@
  * datasheet says. */
 #include "device/chips.h"
 #include <errno.h>
+#include <string.h>
 
 enum { IOREGSEL = 0x00, IOWIN = 0x10, IOEOI = 0x40, IOAPIC_SIZE = 0x1000 };
 enum { IOAPIC_ID = 0, IOAPIC_VER = 1, IOAPIC_ARB = 2, IOREDTBL = 0x10 };
@@ -177,12 +178,34 @@ static int ioapic_post_load(struct device *d, uint32_t version)
 	return 0;
 }
 
+static void take(struct device *d, struct irq_chips *chips)
+{
+	const struct ioapic *p = of(d);
+
+	chips->ioapic = (struct state_ioapic){ .id = p->id, .lines = p->lines, .select = p->select };
+	memcpy(chips->ioapic.rte, p->rte, sizeof(p->rte));
+}
+
+static void give(struct device *d, const struct irq_chips *chips)
+{
+	struct ioapic *p = of(d);
+
+	pthread_mutex_lock(&d->lock);
+	memcpy(p->rte, chips->ioapic.rte, sizeof(p->rte));
+	p->id = chips->ioapic.id;
+	p->lines = chips->ioapic.lines;
+	p->select = chips->ioapic.select;
+	ioapic_post_load(d, 1);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int ioapic_init(struct device *d)
 {
 	static const struct bus_ops ops = { .read = ioapic_read, .write = ioapic_write, .max_size = 4 };
 	int error = bus_add(d->vm, BUS_MEMORY, d->place->base, IOAPIC_SIZE, &ops, d);
 	if (error)
 		return error;
+	irq_movable(d->vm, IRQ_CHIP_IOAPIC, d, take, give);
 	d->vm->irq.eoi.device = d;
 	d->vm->irq.eoi.broadcast = broadcast;
 	return 0;

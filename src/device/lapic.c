@@ -222,6 +222,7 @@ static int lapic_init(struct device *d)
 	}
 	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
 		lapic_timer_init(p, cpu);
+	irq_movable(d->vm, IRQ_CHIP_LAPIC, d, lapic_take, lapic_give);
 	d->vm->irq.controller = &controller;
 	d->vm->irq.controller_device = d;
 	return bus_add(d->vm, BUS_MEMORY, d->place->base, PAGE, &ops, d);

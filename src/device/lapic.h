@@ -113,7 +113,14 @@ void lapic_set_deadline(struct lapic *, unsigned cpu, uint64_t tsc);
 /* LVT timer was written; `before` is the mode until then. */
 void lapic_timer_mode_changed(struct lapic *, unsigned cpu, unsigned before);
 void lapic_timer_stop(struct lapic *, unsigned cpu);
+/* Timer clock ticks (ns) a count; arms the timer for a count that runs. */
+unsigned lapic_divisor(const struct lapic_cpu *);
+void lapic_timer_schedule(struct lapic *, unsigned cpu, uint64_t now);
 void lapic_timer_restore(struct lapic *, unsigned cpu);
+
+/* lapic_move.c -- take the lock. */
+void lapic_take(struct device *, struct irq_chips *);
+void lapic_give(struct device *, const struct irq_chips *);
 
 /* lapic_regs.c -- the register file. False: there is no such register, or the value is not allowed in x2APIC mode.
  * *eoi gets a vector to broadcast, or stays as it is. */

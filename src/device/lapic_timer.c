@@ -8,7 +8,7 @@
 #define MIN_PERIOD_NS 10000
 
 /* Bits 3, 1 and 0 of the divide configuration register: 2, 4, ... 128, 1 (figure 10-10). */
-static unsigned divisor(const struct lapic_cpu *c)
+unsigned lapic_divisor(const struct lapic_cpu *c)
 {
 	unsigned n = (c->divide & 3) | (c->divide >> 1 & 4);
 	return 1u << ((n + 1) & 7);
@@ -21,7 +21,7 @@ unsigned lapic_timer_mode(const struct lapic_cpu *c)
 
 static uint64_t period(const struct lapic_cpu *c)
 {
-	return (uint64_t)c->initial_count * divisor(c);
+	return (uint64_t)c->initial_count * lapic_divisor(c);
 }
 
 static void arm(struct lapic *p, unsigned cpu, uint64_t at)
@@ -31,7 +31,7 @@ static void arm(struct lapic *p, unsigned cpu, uint64_t at)
 }
 
 /* When the count will be 0 next. The start may be any number (it came from a stream), so only differences are taken. */
-static void schedule(struct lapic *p, unsigned cpu, uint64_t now)
+void lapic_timer_schedule(struct lapic *p, unsigned cpu, uint64_t now)
 {
 	struct lapic_cpu *c = &p->cpu[cpu];
 	uint64_t gone = now - c->timer_start, length = period(c);
@@ -53,7 +53,7 @@ static void fired(struct device *d, void *arg)
 	if (mode == TIMER_TSC_DEADLINE)
 		c->tsc_deadline = 0;
 	else if (mode == TIMER_PERIODIC)
-		schedule(p, cpu, clock_now(d->vm));
+		lapic_timer_schedule(p, cpu, clock_now(d->vm));
 	else
 		c->counting = false;
 	lapic_local(p, cpu, LVT_TIMER);
@@ -69,7 +69,7 @@ uint32_t lapic_current_count(struct lapic *p, unsigned cpu)
 	struct lapic_cpu *c = &p->cpu[cpu];
 	if (!c->counting || !c->initial_count)
 		return 0;
-	uint64_t ticks = (clock_now(p->device.vm) - c->timer_start) / divisor(c);
+	uint64_t ticks = (clock_now(p->device.vm) - c->timer_start) / lapic_divisor(c);
 	if (lapic_timer_mode(c) == TIMER_PERIODIC)
 		return c->initial_count - ticks % c->initial_count;
 	return ticks < c->initial_count ? c->initial_count - ticks : 0;
@@ -83,19 +83,19 @@ void lapic_set_initial_count(struct lapic *p, unsigned cpu, uint32_t count)
 	c->initial_count = count;
 	c->counting = count != 0;
 	c->timer_start = clock_now(p->device.vm);
-	schedule(p, cpu, c->timer_start);
+	lapic_timer_schedule(p, cpu, c->timer_start);
 }
 
 /* The count stays, and goes on at the new rate. */
 void lapic_set_divide(struct lapic *p, unsigned cpu, uint32_t divide)
 {
 	struct lapic_cpu *c = &p->cpu[cpu];
-	uint64_t now = clock_now(p->device.vm), ticks = (now - c->timer_start) / divisor(c);
+	uint64_t now = clock_now(p->device.vm), ticks = (now - c->timer_start) / lapic_divisor(c);
 	c->divide = divide;
 	if (lapic_timer_mode(c) == TIMER_TSC_DEADLINE)
 		return;
-	c->timer_start = now - ticks * divisor(c);
-	schedule(p, cpu, now);
+	c->timer_start = now - ticks * lapic_divisor(c);
+	lapic_timer_schedule(p, cpu, now);
 }
 
 void lapic_set_deadline(struct lapic *p, unsigned cpu, uint64_t tsc)
@@ -123,7 +123,7 @@ void lapic_timer_mode_changed(struct lapic *p, unsigned cpu, unsigned before)
 	if (mode == TIMER_TSC_DEADLINE || before == TIMER_TSC_DEADLINE)
 		lapic_timer_stop(p, cpu);
 	else
-		schedule(p, cpu, clock_now(p->device.vm));
+		lapic_timer_schedule(p, cpu, clock_now(p->device.vm));
 }
 
 void lapic_timer_stop(struct lapic *p, unsigned cpu)

@@ -30,6 +30,7 @@ static void drive(struct irq_pin *pin, bool level)
 {
 	struct irq *irq = &pin->vm->irq;
 	struct irq_line *line = &irq->line[pin->gsi];
+	const struct irq_elsewhere *elsewhere;
 	bool was, is;
 
 	pthread_mutex_lock(&line->lock);
@@ -44,7 +45,10 @@ static void drive(struct irq_pin *pin, bool level)
 	trace(irq, "line %u %s", pin->gsi, is ? "high" : "low");
 	if (is)
 		atomic_fetch_add_explicit(&irq->raised[pin->gsi], 1, memory_order_relaxed);
-	for (unsigned s = 0; s < line->sinks; s++)
+	elsewhere = irq->elsewhere;
+	if (elsewhere)
+		elsewhere->line(pin->vm, pin->gsi, is);
+	for (unsigned s = 0; s < line->sinks && !elsewhere; s++)
 		line->sink[s].set(line->sink[s].device, line->sink[s].pin, is);
 out:
 	pthread_mutex_unlock(&line->lock);
@@ -70,10 +74,13 @@ void irq_pin_restore(struct irq_pin *pin, bool level)
 void irq_message(struct vm *vm, uint64_t address, uint32_t data)
 {
 	struct irq *irq = &vm->irq;
+	const struct irq_elsewhere *elsewhere = irq->elsewhere;
 
 	trace(irq, "message %#x to %#lx", data, address);
 	if (address < MESSAGES_START || address >= MESSAGES_END)
 		guest_write(vm, address, &data, sizeof(data));
+	else if (elsewhere)
+		elsewhere->message(vm, address, data);
 	else if (irq->controller && irq->controller->message)
 		irq->controller->message(irq->controller_device, address, data);
 }

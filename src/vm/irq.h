@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "util/bits.h"
+#include "vm/irq_chips.h"
 
 struct vm;
 struct vcpu;
@@ -63,6 +64,8 @@ struct irq {
 		bool (*error)(struct device *, bool pending);
 	} fpu;
 	_Atomic uint64_t raised[IRQ_LINES];
+	struct irq_mover mover[IRQ_CHIPS];
+	const struct irq_elsewhere *_Atomic elsewhere; /* who runs the chips instead of the devices; NULL: the devices do */
 };
 
 /* A device's output pin. Level is kept here, so that setting it twice counts once; saved with the device. */

@@ -441,7 +441,7 @@ bool vcpu_run_once(struct vcpu *vcpu, const struct run_limit *limit)
 	if (!serve_machine(vcpu))
 		return false;
 	serve_processor(vcpu);
-	if (vcpu_runnable(vcpu))
+	if (vcpu->waits_inside || vcpu_runnable(vcpu))
 		return run(vcpu, limit);
 	if (vcpu->thread_running) {
 		vcpu_leave(vcpu);

@@ -47,6 +47,7 @@ struct vcpu {
 	_Atomic bool running;        /* inside engine->run: a kick needs the signal */
 	_Atomic bool sleeping;       /* waits for `wake` to change */
 	_Atomic uint32_t wake;       /* futex: each kick of a sleeper adds one */
+	bool waits_inside;           /* its engine sleeps in HLT, and waits for SIPI, inside run() */
 	bool idle;                   /* may not be RUNNING: its activity is to be looked at before the next run */
 	_Atomic bool kicked;         /* set before the signal; the engine tests it once it is committed to run */
 	_Atomic bool intr_pending;   /* an interrupt controller has a vector for it */

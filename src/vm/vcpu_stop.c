@@ -108,8 +108,10 @@ bool vm_pause(struct vm *vm)
 	loop_pause(vm);
 	vcpu_stop_all(vm);
 	paused = vm->paused;
-	if (!paused)
+	if (!paused) {
+		irq_home(vm);
 		clock_freeze(vm);
+	}
 	vm->paused = true;
 	vcpu_resume_all(vm);
 	loop_resume(vm);

@@ -315,6 +315,7 @@ void vm_reset_request(struct vm *vm)
 
 void vm_reset(struct vm *vm)
 {
+	irq_home(vm);
 	device_reset_all(vm, RESET_COLD);
 	vm->reset_tsc = clock_tsc(vm);
 	for (unsigned i = 0; i < vm->config.cpus; i++)
