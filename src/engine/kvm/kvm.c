@@ -42,14 +42,14 @@ static int route_msrs(struct kvm_vm *k)
 	static uint8_t denied[8]; /* a clear bit denies: the access comes to us */
 	static const uint32_t ours[] = { MSR_APIC_BASE, MSR_TSC_DEADLINE };
 	struct kvm_msr_filter filter = { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW };
-	int error = enable(k, KVM_CAP_X86_USER_SPACE_MSR,
+	int error = enable(k, KVM_CAP_X86_USER_SPACE_MSR, k->irqchip ? KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL :
 			   KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER | KVM_MSR_EXIT_REASON_INVAL);
 
 	for (unsigned n = 0; n < ARRAY_SIZE(ours); n++)
 		filter.ranges[n] = (struct kvm_msr_filter_range){
 			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .base = ours[n], .nmsrs = 1, .bitmap = denied,
 		};
-	return error < 0 ? error : kvm_call(k->fd, KVM_X86_SET_MSR_FILTER, &filter);
+	return error < 0 || k->irqchip ? error : kvm_call(k->fd, KVM_X86_SET_MSR_FILTER, &filter);
 }
 
 static void find_capabilities(struct kvm_vm *k)
@@ -71,10 +71,10 @@ static int take_options(struct kvm_vm *k, const char *options)
 	while (options && option_word(&options, word, sizeof(word))) {
 		if (!strcmp(word, "modes=all") || !strcmp(word, "modes=fast")) {
 			k->all_modes = !strcmp(word, "modes=all");
-		} else if (!strcmp(word, "irqchip=user") || !word[0]) {
-			k->irqchip = false;
+		} else if (!strcmp(word, "irqchip=user") || !strcmp(word, "irqchip=kernel")) {
+			k->irqchip = !strcmp(word, "irqchip=kernel");
 		} else {
-			log_error("engine kvm has no option '%s'; it has irqchip=user, modes=fast and modes=all", word);
+			log_error("engine kvm has no option '%s'; it has irqchip=kernel|user and modes=fast|all", word);
 			return -EINVAL;
 		}
 	}
@@ -126,12 +126,15 @@ static int kvm_vm_init(struct vm *vm)
 	k->found = kvm_find_out();
 	vm->tsc_is_host = !k->found->error && !k->found->tsc_moves;
 	vm->engine_data = k;
+	k->irqchip = k->found->hardware; /* elsewhere processors would go in and out all the time, and the chips with them */
 	error = take_options(k, vm->config.engine_options);
 	if (!error)
 		error = open_vm(k);
 	if (error >= 0) {
 		find_capabilities(k);
 		error = route_msrs(k);
+		if (error >= 0 && k->irqchip)
+			error = kvm_chips_create(k);
 	}
 	if (error >= 0)
 		error = kvm_memory_init(vm);

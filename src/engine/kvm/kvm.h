@@ -40,7 +40,10 @@ struct kvm_vm {
 	size_t xsave_size;             /* of the XSAVE area that the kernel takes and gives */
 	bool sync_regs, sregs2, tsc_offset, insn_bytes;
 	bool all_modes;                /* --engine kvm,modes=all: the slow ones too */
-	bool irqchip;                  /* the interrupt chips are in the kernel */
+	bool irqchip;                  /* the interrupt chips are in the kernel while it runs processors */
+	bool chips_inside;             /* they are there now; changes at safe points */
+	uint64_t chips_out_until;      /* host ns: so long they stay outside */
+	uint64_t chips_moves;
 	const struct kvm_found *found;
 	unsigned runs;                 /* bit by enum kvm_mode: it is worth running */
 	uint8_t *view;                 /* the memfd as the kernel's slots see it */
@@ -117,10 +120,18 @@ void kvm_kick(struct vcpu *);
 void kvm_modes_init(struct kvm_vm *);
 enum kvm_mode kvm_mode_of(const struct x86_cpu *);
 bool kvm_can_run(const struct vcpu *);
+uint64_t kvm_now(void); /* host ns */
 void kvm_entered(struct kvm_vcpu *);
 /* The kernel gave up on the instruction at RIP: counts it by name, and gives the interpreter a stretch. */
 void kvm_failed(struct vcpu *);
 void kvm_stats(struct vm *, FILE *);
+
+/* kvm_chips.c -- the interrupt chips in the kernel. Before the first processor is made. */
+int kvm_chips_create(struct kvm_vm *);
+/* The vCPU's own thread, outside run(), no lock held: brings them in, unless they came out just now. False: they are outside. */
+bool kvm_chips_in(struct vcpu *);
+/* As kvm_chips_in, or at a safe point: they come out. */
+void kvm_chips_out(struct vm *);
 
 /* kvm_trial.c -- what /dev/kvm is, and how fast; found once per process. kvm_probe.c */
 const struct kvm_found *kvm_find_out(void);

@@ -58,13 +58,11 @@ static bool tsc_agrees(const struct vcpu *vcpu)
 	return kvm_of(vcpu->vm)->found->tsc_moves || (vcpu->vm->clock.tsc_direct && vcpu->core.cpu.tsc_offset == vcpu->vm->clock.origin);
 }
 
-bool kvm_can_run(const struct vcpu *vcpu)
+static bool allowed(const struct vcpu *vcpu, struct kvm_vcpu *k)
 {
-	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
-	enum kvm_mode mode = kvm_mode_of(&vcpu->core.cpu);
+	const struct x86_cpu *cpu = &vcpu->core.cpu;
+	enum kvm_mode mode = kvm_mode_of(cpu);
 
-	if (vcpu->core.icount < k->interp_until)
-		return false;
 	if (!(kvm_of(vcpu->vm)->runs & BIT(mode))) {
 		k->stat.left[mode]++;
 		return false;
@@ -73,14 +71,27 @@ bool kvm_can_run(const struct vcpu *vcpu)
 		k->stat.tsc++;
 		return false;
 	}
-	if (!expressible(&vcpu->core.cpu)) {
+	if (!expressible(cpu)) {
 		k->stat.other++;
 		return false;
 	}
 	return true;
 }
 
-static uint64_t now(void)
+/* Where the chips are in the kernel, all processors are there, or none is. One that waits to be started has no mode yet. */
+bool kvm_can_run(const struct vcpu *vcpu)
+{
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
+	bool can = vcpu->core.icount >= k->interp_until && (vcpu->core.cpu.activity == X86_WAIT_SIPI || allowed(vcpu, k));
+
+	if (!kvm_of(vcpu->vm)->irqchip)
+		return can;
+	if (!can)
+		kvm_chips_out(vcpu->vm);
+	return can && kvm_chips_in(vcpu->vm->vcpu[vcpu->index]);
+}
+
+uint64_t kvm_now(void)
 {
 	struct timespec t;
 
@@ -90,7 +101,7 @@ static uint64_t now(void)
 
 void kvm_entered(struct kvm_vcpu *k)
 {
-	k->entered = now();
+	k->entered = kvm_now();
 }
 
 static void count(struct kvm_vcpu *k, const char *name)
@@ -135,13 +146,15 @@ static const char *name_of(struct vcpu *vcpu, struct kvm_vcpu *k)
 void kvm_failed(struct vcpu *vcpu)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
-	bool soon = now() - k->entered < SOON_NS;
+	bool soon = kvm_now() - k->entered < SOON_NS;
 
 	kvm_store_state(vcpu, X86_GPRS | X86_FLAGS | X86_SEGMENTS | X86_CONTROL);
 	x86_mode_update(&vcpu->core);
 	count(k, name_of(vcpu, k));
 	k->stretch = soon ? MIN(MAX(k->stretch * 2, STRETCH_MIN), STRETCH_MAX) : MAX(k->stretch / 2, STRETCH_MIN);
 	k->interp_until = vcpu->core.icount + k->stretch;
+	if (kvm_of(vcpu->vm)->irqchip)
+		kvm_chips_out(vcpu->vm);
 	trace(exit, "cpu%u kvm: the kernel gives up at rip %#lx, %lu instructions for the interpreter", vcpu->index,
 	      vcpu->core.cpu.gpr[X86_GPR_RIP], k->stretch);
 }
@@ -179,6 +192,7 @@ void kvm_stats(struct vm *vm, FILE *out)
 	row(out, "msr", SUM(msr));
 	row(out, "interrupt_window", SUM(window));
 	row(out, "interrupted", SUM(interrupted));
+	row(out, "chips_moved", kvm_of(vm)->chips_moves);
 	row(out, "failed", SUM(failed));
 	failures(vm, out);
 	for (unsigned m = 0; m < KVM_MODES; m++) {

@@ -209,7 +209,7 @@ static int offer_interrupt(struct vcpu *vcpu, struct kvm_vcpu *k)
 	int vector, error;
 
 	k->run->request_interrupt_window = 0;
-	if (!vcpu->intr_pending)
+	if (!vcpu->intr_pending || kvm_of(vcpu->vm)->chips_inside)
 		return 0;
 	if (k->completion || !accepts_interrupt(vcpu, k)) {
 		k->run->request_interrupt_window = 1;
@@ -233,11 +233,13 @@ static int step(struct kvm_vcpu *k, bool on)
 /* CR8 and the task priority are one register: the LAPIC has it. */
 static int enter_once(struct vcpu *vcpu, struct kvm_vcpu *k)
 {
-	uint64_t cr8 = vcpu_env.cr8_read(&vcpu->core);
+	uint64_t cr8;
 	int error;
 
-	k->run->cr8 = cr8;
 	k->stat.runs++;
+	if (kvm_of(vcpu->vm)->chips_inside)
+		return enter(k);
+	k->run->cr8 = cr8 = vcpu_env.cr8_read(&vcpu->core);
 	error = enter(k);
 	if (k->run->cr8 != cr8)
 		vcpu_env.cr8_write(&vcpu->core, k->run->cr8);
@@ -249,6 +251,10 @@ static int run_loop(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_limi
 	int result;
 
 	do {
+		/* A kick from here on sets it again; one before it is seen below. One whose flag the core took already, while its sender had
+		 * not come to this, would turn us back for ever. */
+		__atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		atomic_thread_fence(memory_order_seq_cst);
 		if (vcpu->kicked) {
 			exit->reason = VM_EXIT_KICK;
 			return 0;
@@ -272,8 +278,6 @@ int kvm_run_vcpu(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exi
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	int error = 0;
 
-	k->run->immediate_exit = 0;
-	atomic_thread_fence(memory_order_seq_cst); /* a kick from here on sets it again; one before it is seen in the loop */
 	kvm_entered(k);
 	if (limit->step)
 		error = step(k, true);

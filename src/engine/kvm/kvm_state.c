@@ -170,9 +170,12 @@ static int load_sregs(struct vcpu *vcpu)
 	struct x86_cpu *cpu = &vcpu->core.cpu;
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	struct kvm_sregs *s = &k->run->s.regs.sregs;
+	bool inside = kvm_of(vcpu->vm)->chips_inside;
 	uint64_t apic_base = 0;
 
-	memset(s, 0, sizeof(*s));
+	if (inside && get(vcpu, KVM_SYNC_X86_SREGS, KVM_GET_SREGS, s) < 0)
+		return -EIO;
+	memset(s->interrupt_bitmap, 0, sizeof(s->interrupt_bitmap));
 	for (unsigned seg = 0; seg < SEG_COUNT; seg++)
 		*segment_of(s, seg) = to_kvm(&cpu->seg[seg]);
 	s->tr = to_kvm(&cpu->tr);
@@ -183,9 +186,10 @@ static int load_sregs(struct vcpu *vcpu)
 	s->cr2 = cpu->cr2;
 	s->cr3 = cpu->cr3;
 	s->cr4 = cpu->cr4;
-	s->cr8 = vcpu_env.cr8_read(&vcpu->core);
 	s->efer = cpu->efer;
-	if (vcpu_env.rdmsr(&vcpu->core, MSR_APIC_BASE, &apic_base))
+	if (!inside)
+		s->cr8 = vcpu_env.cr8_read(&vcpu->core);
+	if (!inside && vcpu_env.rdmsr(&vcpu->core, MSR_APIC_BASE, &apic_base))
 		s->apic_base = apic_base;
 	int error = flush(vcpu, s);
 	if (error < 0)
@@ -353,10 +357,39 @@ static void events_to_kvm(const struct x86_cpu *cpu, struct kvm_vcpu_events *e)
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
 }
 
+/* What the processor is doing between instructions is the kernel's business where the interrupt chips are. */
+static int load_activity(struct vcpu *vcpu)
+{
+	static const uint32_t states[] = {
+		[X86_RUNNING] = KVM_MP_STATE_RUNNABLE, [X86_HALTED] = KVM_MP_STATE_HALTED, [X86_SHUTDOWN] = KVM_MP_STATE_RUNNABLE,
+		[X86_WAIT_SIPI] = KVM_MP_STATE_UNINITIALIZED,
+	};
+	struct kvm_mp_state state = { .mp_state = states[vcpu->core.cpu.activity & 3] };
+
+	return kvm_of(vcpu->vm)->chips_inside ? kvm_call(kvm_vcpu_of(vcpu)->fd, KVM_SET_MP_STATE, &state) : 0;
+}
+
+static int store_activity(struct vcpu *vcpu)
+{
+	struct kvm_mp_state state;
+	struct x86_cpu *cpu = &vcpu->core.cpu;
+	int error = kvm_of(vcpu->vm)->chips_inside ? kvm_call(kvm_vcpu_of(vcpu)->fd, KVM_GET_MP_STATE, &state) : -ENOTSUP;
+
+	if (error < 0)
+		return error == -ENOTSUP ? 0 : error;
+	cpu->activity = state.mp_state == KVM_MP_STATE_HALTED ? X86_HALTED
+		      : state.mp_state == KVM_MP_STATE_UNINITIALIZED || state.mp_state == KVM_MP_STATE_INIT_RECEIVED ? X86_WAIT_SIPI
+														      : X86_RUNNING;
+	return 0;
+}
+
 static int load_events(struct vcpu *vcpu)
 {
 	struct kvm_vcpu_events *e = &kvm_vcpu_of(vcpu)->run->s.regs.events;
+	int error = load_activity(vcpu);
 
+	if (error < 0)
+		return error;
 	memset(e, 0, sizeof(*e));
 	events_to_kvm(&vcpu->core.cpu, e);
 	return set(vcpu, KVM_SYNC_X86_EVENTS, KVM_SET_VCPU_EVENTS, e);
@@ -393,7 +426,7 @@ static int store_events(struct vcpu *vcpu, unsigned groups)
 			      : e->interrupt.shadow				 ? X86_SHADOW_STI : 0;
 	cpu->nmi_pending = e->nmi.pending;
 	cpu->nmi_blocked = e->nmi.masked;
-	return 0;
+	return store_activity(vcpu);
 }
 
 /* --- all together --- */
