@@ -37,7 +37,7 @@ struct run_options {
 
 #define AT(member) offsetof(struct run_options, member)
 static const struct option_row options[] = {
-	{ "engine", "NAME", "how the processor is run; \"doppel engines\" lists them\n(default: the best one that this host can run)",
+	{ "engine", "NAME", "how the processor is run; \"doppel engines\" lists them\n(default: auto, the best one that this host can run)",
 	  OPTION_STRING, AT(engine), 0, 0 },
 	{ "memory", "SIZE", "RAM of the machine, as 512M or 2G (default: 512M)", OPTION_SIZE, AT(memory), MEMORY_LEAST, MEMORY_MOST },
 	{ "cpus", "N", "number of processors (default: 1)", OPTION_NUMBER, AT(cpus), 1, CPUS_MOST },

@@ -124,10 +124,9 @@ static int kvm_vm_init(struct vm *vm)
 		return -ENOMEM;
 	k->fd = k->system = -1;
 	k->found = kvm_find_out();
-	vm->tsc_is_host = !k->found->error && !k->found->tsc_moves;
 	vm->engine_data = k;
 	k->irqchip = k->found->hardware; /* elsewhere processors would go in and out all the time, and the chips with them */
-	error = take_options(k, vm->config.engine_options);
+	error = vm->engine == &kvm_engine ? take_options(k, vm->config.engine_options) : 0; /* else they are another's */
 	if (!error)
 		error = open_vm(k);
 	if (error >= 0) {
@@ -140,6 +139,7 @@ static int kvm_vm_init(struct vm *vm)
 		error = kvm_memory_init(vm);
 	if (error >= 0) {
 		kvm_modes_init(k);
+		vm->tsc_is_host = k->runs && !k->found->tsc_moves;
 		error = kvm_limit_model(vm);
 	}
 	if (error >= 0)

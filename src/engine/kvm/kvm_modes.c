@@ -104,16 +104,16 @@ void kvm_entered(struct kvm_vcpu *k)
 	k->entered = kvm_now();
 }
 
-static void count(struct kvm_vcpu *k, const char *name)
+static void count(struct kvm_vcpu *k, const char *name, uint64_t times)
 {
 	unsigned n;
 
-	k->stat.failed++;
+	k->stat.failed += times;
 	for (n = 0; n < KVM_FAILURE_NAMES - 1 && k->stat.failure[n].name && strcmp(k->stat.failure[n].name, name); n++)
 		;
 	if (!k->stat.failure[n].name)
 		k->stat.failure[n].name = n < KVM_FAILURE_NAMES - 1 ? name : "others";
-	k->stat.failure[n].count++;
+	k->stat.failure[n].count += times;
 }
 
 /* The kernel hands over the bytes that it fetched; where it does not, they are looked up. */
@@ -150,7 +150,7 @@ void kvm_failed(struct vcpu *vcpu)
 
 	kvm_store_state(vcpu, X86_GPRS | X86_FLAGS | X86_SEGMENTS | X86_CONTROL);
 	x86_mode_update(&vcpu->core);
-	count(k, name_of(vcpu, k));
+	count(k, name_of(vcpu, k), 1);
 	k->stretch = soon ? MIN(MAX(k->stretch * 2, STRETCH_MIN), STRETCH_MAX) : MAX(k->stretch / 2, STRETCH_MIN);
 	k->interp_until = vcpu->core.icount + k->stretch;
 	if (kvm_of(vcpu->vm)->irqchip)
@@ -175,13 +175,18 @@ static void row(FILE *out, const char *name, uint64_t value)
 		fprintf(out, "kvm.%s %lu\n", name, value);
 }
 
+/* By name, all processors together. */
 static void failures(struct vm *vm, FILE *out)
 {
+	struct kvm_vcpu sum = { 0 };
+
 	for (unsigned v = 0; v < vm->config.cpus; v++) {
 		const struct kvm_vcpu *k = kvm_vcpu_of(vm->vcpu[v]);
 		for (unsigned n = 0; n < KVM_FAILURE_NAMES && k->stat.failure[n].name; n++)
-			fprintf(out, "kvm.failed.%s%s%.0u %lu\n", k->stat.failure[n].name, v ? ".cpu" : "", v, k->stat.failure[n].count);
+			count(&sum, k->stat.failure[n].name, k->stat.failure[n].count);
 	}
+	for (unsigned n = 0; n < KVM_FAILURE_NAMES && sum.stat.failure[n].name; n++)
+		fprintf(out, "kvm.failed.%s %lu\n", sum.stat.failure[n].name, sum.stat.failure[n].count);
 }
 
 void kvm_stats(struct vm *vm, FILE *out)
@@ -195,6 +200,8 @@ void kvm_stats(struct vm *vm, FILE *out)
 	row(out, "chips_moved", kvm_of(vm)->chips_moves);
 	row(out, "failed", SUM(failed));
 	failures(vm, out);
+	for (unsigned m = 0; m < KVM_MODES; m++)
+		fprintf(out, "kvm.trial_mips.%s %.1f\n", kvm_mode_names[m], kvm_of(vm)->found->mips[m]);
 	for (unsigned m = 0; m < KVM_MODES; m++) {
 		char name[48];
 		snprintf(name, sizeof(name), "left_to_interp.%s", kvm_mode_names[m]);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Processors, and what CPUID tells on them: the machine's model, less what this kernel cannot do. */
-#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,14 +44,6 @@ static uint32_t supported(const struct kvm_cpuid2 *list, unsigned word)
 	return 0;
 }
 
-static uint32_t of_host(unsigned word)
-{
-	uint32_t r[4] = { 0 };
-
-	__get_cpuid_count(words[word].leaf, words[word].subleaf, &r[0], &r[1], &r[2], &r[3]);
-	return r[words[word].output];
-}
-
 /* A model for each one that was limited; they live as long as the process, since processors point to them. */
 static const struct x86_model *keep(const struct x86_model *limited)
 {
@@ -73,28 +64,29 @@ static const struct x86_model *keep(const struct x86_model *limited)
 	return k ? &k->model : NULL;
 }
 
-/* Where the interpreter runs the kernel's part of every mode, the model may have what the host's processor has. */
 int kvm_limit_model(struct vm *vm)
 {
 	struct kvm_vm *k = kvm_of(vm);
 	struct kvm_cpuid2 *list = calloc(1, sizeof(*list) + CPUID_ROOM * sizeof(list->entries[0]));
 	struct x86_model limited;
-	bool less = false, shared = !(k->runs & ~BIT(KVM_LONG_USER));
+	bool less = false;
 	int error;
 
 	if (!list)
 		return -ENOMEM;
+	if (!k->runs) {
+		error = 0; /* the interpreter runs everything */
+		goto out;
+	}
 	list->nent = CPUID_ROOM;
 	error = kvm_call(k->system, KVM_GET_SUPPORTED_CPUID, list);
 	if (error < 0)
 		goto out;
 	memcpy(&limited, vm->config.model, sizeof(limited));
 	for (unsigned w = 0; w < FEAT_WORDS; w++) {
-		uint32_t can = supported(list, w) | free_of_cost(w) | (shared ? vm->config.model->features[w] : 0);
+		uint32_t can = supported(list, w) | free_of_cost(w);
 		less |= limited.features[w] & ~can;
 		limited.features[w] &= can;
-		if (shared && (vm->config.model->features[w] & ~(supported(list, w) | free_of_cost(w) | of_host(w))))
-			trace(boot, "kvm: some features of word %u are the interpreter's alone", w);
 	}
 	if (!(limited.features[FEAT_1_ECX] & BIT(FEATURE_XSAVE & 31)))
 		limited.xcr0 = 0, limited.features[FEAT_D1_EAX] = 0;
