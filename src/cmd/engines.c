@@ -33,7 +33,7 @@ static int engines(int argc, char **argv)
 		char speed[24] = "";
 		if (e->probe(&report))
 			report.usable = false;
-		if (report.usable && e->preference)
+		if (report.usable && report.mips)
 			snprintf(speed, sizeof(speed), "%.0f MIPS", engine_measure(e, NULL));
 		printf("%-*s  %-3s  %10s  %s\n", width, e->name, report.usable ? "yes" : "no", speed, report.why[0] ? report.why : e->summary);
 		fflush(stdout);

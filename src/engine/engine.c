@@ -40,7 +40,7 @@ const struct engine *engine_default(char *why, size_t size)
 
 		if (usable && (!best || report.mips > chosen.mips)) {
 			if (best)
-				snprintf(refused + used, sizeof(refused) - used, "; not %s: %s (%u MIPS)", best->name, chosen.why, chosen.mips);
+				snprintf(refused + used, sizeof(refused) - used, "; not %s: %s", best->name, chosen.why);
 			best = e;
 			chosen = report;
 		} else if (!usable) {

@@ -84,7 +84,7 @@ double engine_measure(const struct engine *engine, const char *options)
 	uint32_t turns = TURNS_FIRST;
 	double seconds;
 
-	if (!engine->preference || vm_create(&vm, &config))
+	if (vm_create(&vm, &config))
 		return 0;
 	seconds = run(vm, turns);
 	while (seconds > 0 && seconds < ENOUGH && turns < UINT32_MAX / 16) {

@@ -39,6 +39,7 @@ says "help of no command" 2 "there is no command" help xyzzy
 says "a misspelt command" 2 'did you mean "doppel run"' rnu
 says "an option without a command" 2 "a command comes first" --kernel x
 says "engines" 0 "^interp +yes" engines
+says "engines: which one is taken" 0 "^doppel run takes [a-z]+: " engines
 says "engines takes no words" 2 "not understood" engines all
 
 says "nothing to boot" 2 "give a kernel with --kernel" run
