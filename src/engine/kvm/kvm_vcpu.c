@@ -88,8 +88,10 @@ int kvm_limit_model(struct vm *vm)
 		less |= limited.features[w] & ~can;
 		limited.features[w] &= can;
 	}
+	if (!(limited.features[FEAT_1_ECX] & BIT(FEATURE_AVX & 31)))
+		limited.xcr0 &= ~XCR0_AVX;
 	if (!(limited.features[FEAT_1_ECX] & BIT(FEATURE_XSAVE & 31)))
-		limited.xcr0 = 0, limited.features[FEAT_D1_EAX] = 0;
+		limited.xcr0 = limited.features[FEAT_D1_EAX] = 0;
 	error = 0;
 	if (!less)
 		goto out;
