@@ -56,13 +56,15 @@ static bool is_level(uint64_t rte)
 
 static void send(struct ioapic *p, unsigned pin)
 {
+	struct irq *irq = &p->device.vm->irq;
 	uint64_t rte = p->rte[pin];
 	uint64_t address = MSI_ADDRESS | (rte >> RTE_DEST_SHIFT) << MSI_DEST_SHIFT |
 		(rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
 	uint32_t data = (rte & (RTE_VECTOR | RTE_DELIVERY)) | (is_level(rte) ? MSI_LEVEL : 0) | MSI_ASSERT;
 	if (is_level(rte))
 		p->rte[pin] |= RTE_REMOTE_IRR;
-	irq_message(p->device.vm, address, data);
+	if (irq->controller && irq->controller->message) /* not by irq_message: while the chips move, that waits, and we do not send */
+		irq->controller->message(irq->controller_device, address, data);
 }
 
 /* A level-triggered input asks again as long as it is high and the last one was ended. */

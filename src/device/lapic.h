@@ -113,6 +113,8 @@ void lapic_set_deadline(struct lapic *, unsigned cpu, uint64_t tsc);
 /* LVT timer was written; `before` is the mode until then. */
 void lapic_timer_mode_changed(struct lapic *, unsigned cpu, unsigned before);
 void lapic_timer_stop(struct lapic *, unsigned cpu);
+/* What is due happens now; then nothing more will, until the timer is armed again. */
+void lapic_timer_settle(struct lapic *, unsigned cpu);
 /* Timer clock ticks (ns) a count; arms the timer for a count that runs. */
 unsigned lapic_divisor(const struct lapic_cpu *);
 void lapic_timer_schedule(struct lapic *, unsigned cpu, uint64_t now);

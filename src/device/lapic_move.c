@@ -9,13 +9,14 @@ static void take_one(struct lapic *p, unsigned cpu, struct state_lapic *s)
 	const struct lapic_cpu *c = &p->cpu[cpu];
 	uint64_t value;
 
+	lapic_timer_settle(p, cpu);
 	*s = (struct state_lapic){ .base = c->base, .tsc_deadline = c->tsc_deadline };
 	for (unsigned reg = 0; reg < ARRAY_SIZE(s->reg); reg++)
 		if (lapic_read_reg(p, cpu, reg, &value))
 			s->reg[reg] = (uint32_t)value;
 	s->reg[APIC_ID] = cpu << ID_SHIFT;
 	s->reg[APIC_ICR_HIGH] = (uint32_t)(c->icr >> 32);
-	timer_cancel(&p->host.timer[cpu]);
+	p->cpu[cpu].timer_at = TIMER_OFF;
 }
 
 void lapic_take(struct device *d, struct irq_chips *chips)

@@ -49,6 +49,8 @@ static void fired(struct device *d, void *arg)
 	unsigned cpu = (uintptr_t)arg;
 	struct lapic_cpu *c = &p->cpu[cpu];
 	unsigned mode = lapic_timer_mode(c);
+	if (c->timer_at == TIMER_OFF) /* it was settled meanwhile */
+		return;
 	c->timer_at = TIMER_OFF;
 	if (mode == TIMER_TSC_DEADLINE)
 		c->tsc_deadline = 0;
@@ -57,6 +59,14 @@ static void fired(struct device *d, void *arg)
 	else
 		c->counting = false;
 	lapic_local(p, cpu, LVT_TIMER);
+}
+
+void lapic_timer_settle(struct lapic *p, unsigned cpu)
+{
+	timer_cancel(&p->host.timer[cpu]);
+	if (p->cpu[cpu].timer_at <= clock_now(p->device.vm))
+		fired(&p->device, (void *)(uintptr_t)cpu);
+	timer_cancel(&p->host.timer[cpu]); /* the next period's */
 }
 
 void lapic_timer_init(struct lapic *p, unsigned cpu)

@@ -10,12 +10,14 @@ void irq_init(struct vm *vm)
 {
 	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
 		pthread_mutex_init(&vm->irq.line[gsi].lock, NULL);
+	pthread_mutex_init(&vm->irq.message_lock, NULL);
 }
 
 void irq_fini(struct vm *vm)
 {
 	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
 		pthread_mutex_destroy(&vm->irq.line[gsi].lock);
+	pthread_mutex_destroy(&vm->irq.message_lock);
 }
 
 void irq_pin_init(struct irq_pin *pin, struct vm *vm, unsigned gsi)
@@ -74,15 +76,20 @@ void irq_pin_restore(struct irq_pin *pin, bool level)
 void irq_message(struct vm *vm, uint64_t address, uint32_t data)
 {
 	struct irq *irq = &vm->irq;
-	const struct irq_elsewhere *elsewhere = irq->elsewhere;
+	const struct irq_elsewhere *elsewhere;
 
 	trace(irq, "message %#x to %#lx", data, address);
-	if (address < MESSAGES_START || address >= MESSAGES_END)
+	if (address < MESSAGES_START || address >= MESSAGES_END) {
 		guest_write(vm, address, &data, sizeof(data));
-	else if (elsewhere)
+		return;
+	}
+	pthread_mutex_lock(&irq->message_lock);
+	elsewhere = irq->elsewhere;
+	if (elsewhere)
 		elsewhere->message(vm, address, data);
 	else if (irq->controller && irq->controller->message)
 		irq->controller->message(irq->controller_device, address, data);
+	pthread_mutex_unlock(&irq->message_lock);
 }
 
 void irq_connect(struct vm *vm, unsigned gsi, struct device *sink, void (*set)(struct device *, unsigned, bool), unsigned pin)

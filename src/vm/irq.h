@@ -65,6 +65,7 @@ struct irq {
 	} fpu;
 	_Atomic uint64_t raised[IRQ_LINES];
 	struct irq_mover mover[IRQ_CHIPS];
+	pthread_mutex_t message_lock; /* while a message is handed over */
 	const struct irq_elsewhere *_Atomic elsewhere; /* who runs the chips instead of the devices; NULL: the devices do */
 };
 

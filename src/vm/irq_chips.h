@@ -57,11 +57,14 @@ struct irq_mover {
 	void (*give)(struct device *, const struct irq_chips *);
 };
 
-/* Where the chips run while the devices stand still. */
+/* Where the chips run while the devices stand still. `put` and `fetch` move their state there and back, while no line and no message moves;
+ * 0 or -errno. */
 struct irq_elsewhere {
+	int (*put)(struct vm *, struct irq_chips *);
+	int (*fetch)(struct vm *, struct irq_chips *);
 	void (*line)(struct vm *, unsigned gsi, bool level);
 	void (*message)(struct vm *, uint64_t address, uint32_t data);
-	void (*give_back)(struct vm *); /* at a safe point: calls irq_give, after which irq.elsewhere is NULL */
+	void (*home)(struct vm *); /* at a safe point: calls irq_give, after which irq.elsewhere is NULL */
 };
 
 /* irq_chips.c -- The device's init says that it can be moved. */
@@ -69,9 +72,8 @@ void irq_movable(struct vm *, enum irq_chip, struct device *, void (*take)(struc
 	void (*give)(struct device *, const struct irq_chips *));
 /* Are all four there? */
 bool irq_all_movable(const struct vm *);
-/* At a safe point. Fills *chips (lapic has room for each processor); from here on lines and messages go elsewhere. */
-void irq_take(struct vm *, struct irq_chips *, const struct irq_elsewhere *);
-/* At a safe point: the way back. */
-void irq_give(struct vm *, const struct irq_chips *);
+/* At a safe point. From here on the chips are elsewhere / in the devices. 0 or -errno; then what was moved may be lost. */
+int irq_take(struct vm *, const struct irq_elsewhere *);
+int irq_give(struct vm *);
 /* At a safe point, by whoever looks at the devices' state, or changes it: brings it home if it is elsewhere. */
 void irq_home(struct vm *);

@@ -232,64 +232,51 @@ static int set_routing(struct vm *vm)
 
 /* --- in and out --- */
 
-static struct irq_chips *chips_new(struct vm *vm)
+static int put(struct vm *vm, struct irq_chips *chips)
 {
-	struct irq_chips *c = calloc(1, sizeof(*c) + vm->config.cpus * sizeof(*c->lapic));
+	int error = set_routing(vm);
 
-	if (c)
-		c->lapic = (struct state_lapic *)(c + 1);
-	else
-		vm_kill(vm, "out of memory for the interrupt chips' state");
-	return c;
+	return error < 0 ? error : MIN(to_kvm(vm, chips), 0);
 }
 
-static void give_back(struct vm *vm)
+static int fetch(struct vm *vm, struct irq_chips *chips)
+{
+	return MIN(from_kvm(vm, chips), 0);
+}
+
+static void home(struct vm *vm)
 {
 	struct kvm_vm *k = kvm_of(vm);
-	struct irq_chips *c = chips_new(vm);
 	int error;
 
-	if (!c)
-		return;
 	for (unsigned i = 0; i < vm->config.cpus; i++)
 		vcpu_state(vm->vcpu[i], X86_ALL_GROUPS);
-	error = from_kvm(vm, c);
-	if (error < 0)
+	error = irq_give(vm);
+	if (error)
 		vm_kill(vm, "the kernel does not give the interrupt chips back: %s", strerror(-error));
 	k->chips_inside = false;
 	k->chips_out_until = kvm_now() + OUT_NS;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
 		vm->vcpu[i]->waits_inside = false;
 		vcpu_changed(vm->vcpu[i], X86_EVENTS | X86_SEGMENTS); /* so that the engine is chosen anew */
+		vcpu_kick(vm->vcpu[i]);
 	}
-	irq_give(vm, c);
-	free(c);
 }
 
-static const struct irq_elsewhere elsewhere = { .line = set_line, .message = send_message, .give_back = give_back };
+static const struct irq_elsewhere elsewhere = { .put = put, .fetch = fetch, .line = set_line, .message = send_message, .home = home };
 
 static void go_in(struct vm *vm)
 {
 	struct kvm_vm *k = kvm_of(vm);
-	struct irq_chips *c = chips_new(vm);
-	int error;
+	int error = irq_take(vm, &elsewhere);
 
-	if (!c)
-		return;
-	irq_take(vm, c, &elsewhere);
-	error = set_routing(vm);
-	if (error >= 0)
-		error = to_kvm(vm, c);
-	free(c);
-	if (error < 0)
+	if (error)
 		vm_kill(vm, "the kernel does not take the interrupt chips: %s", strerror(-error));
-	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
-		if (vm->irq.line[gsi].sinks)
-			set_line(vm, gsi, vm->irq.line[gsi].asserted);
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		vcpu_state(vm->vcpu[i], X86_EVENTS);
 	k->chips_inside = true;
 	k->chips_moves++;
 	for (unsigned i = 0; i < vm->config.cpus; i++) {
-		vcpu_state(vm->vcpu[i], X86_EVENTS);
 		vcpu_changed(vm->vcpu[i], X86_EVENTS);
 		vm->vcpu[i]->waits_inside = true;
 		vcpu_kick(vm->vcpu[i]);
