@@ -188,7 +188,8 @@ static double mips(double turns, double seconds)
 	return seconds > 0 ? 2 * turns / seconds / 1e6 : 0;
 }
 
-/* A mode in which the guest sees another processor than it shall does not work. The way in and out is in the time, too: so one that is fast in the look is timed over a longer run. The first run makes the tables of the kernel. */
+/* A mode in which the guest sees another processor than it shall does not work. The way in and out is in the time, too: so one that is fast
+ * in the look is timed over a longer run. The kernel makes its tables in the first run, which is not timed. */
 static double try_mode(int system, enum kvm_mode mode, int *error)
 {
 	struct trial t = { .system = system };
