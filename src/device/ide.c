@@ -300,7 +300,9 @@ static int attach(struct ide *p, unsigned number, const struct ide_drive *config
 }
 
 static const struct pci_register registers[] = {
-	{ .at = IDE_TIMING, .size = 4, .writable = ~0u },
+	/* Of the chip both channels are off after a reset. Of the virtual machines that firmware knows with this chip they are on, and OVMF does not
+	 * switch them on. */
+	{ .at = IDE_TIMING, .size = 4, .reset = IDE_TIMING_DECODE << 16 | IDE_TIMING_DECODE, .writable = ~0u },
 	{ .at = SLAVE_TIMING, .size = 1, .writable = 0xff },
 };
 static const struct pci_model model = {
