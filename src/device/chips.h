@@ -111,7 +111,7 @@ extern const struct device_class piix4_pm_class;
 #define ACPI_SMI_COMMAND 0xb2
 #define ACPI_ENABLE_VALUE 0xa1
 #define ACPI_DISABLE_VALUE 0xa0
-#define ACPI_S5_TYPE 5        /* SLP_TYPa in \_S5 */
+#define ACPI_S5_TYPE 0        /* SLP_TYPa in \_S5: soft off in the 82371AB (PIIX4), and what OVMF writes without asking */
 struct acpi_pm_config {
 	bool timer_24bit; /* the PM timer counts 24 bits; else 32, with TMR_VAL_EXT in the FADT */
 };

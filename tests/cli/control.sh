@@ -11,7 +11,7 @@ folder=$XDG_RUNTIME_DIR/doppel
 declare -A running
 trap 'kill -KILL "${running[@]}" 2>/dev/null; test_end' EXIT
 
-off='\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef'            # PM1a_CNT: SLP_EN, SLP_TYP 5
+off='\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef'            # PM1a_CNT: SLP_EN, SLP_TYP 0
 kernel spin '\xeb\xfe'
 kernel halt '\xf4\xeb\xfd'
 # Enables the power button in PM1a_EN, waits for its bit in PM1a_STS, and powers off.

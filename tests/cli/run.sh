@@ -7,7 +7,7 @@ set +e # statuses are what is tested here
 
 halt='\xf4\xeb\xfd'                                      # 1: hlt; jmp 1b
 hi='\x66\xba\xf8\x03\xb0\x68\xee\xb0\x69\xee\xb0\x0a\xee' # mov $0x3f8,%dx; "hi\n" by out %al,(%dx)
-off='\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef'           # PM1a_CNT: SLP_EN, SLP_TYP 5
+off='\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef'           # PM1a_CNT: SLP_EN, SLP_TYP 0
 kernel halt "$halt"
 kernel hi "$hi$off$halt"
 kernel spin '\xeb\xfe'
