@@ -45,6 +45,37 @@ u_boot() { # ENGINE GUEST BITS
         stop
 }
 
+# The 32-bit one reads a file of a FAT file system on an IDE disk.
+u_boot_disk() { # ENGINE
+        local disk size sum
+        disk=$("$top/tools/guest" syslinux-disk)
+        size=$(mtype -i "$disk@@1M" ::vmlinuz | wc -c)
+        sum=$(mtype -i "$disk@@1M" ::vmlinuz | gzip -c | tail -c 8 | od -An -tx4 -N 4 | tr -d ' ')
+        start --engine "$1" --bios "$("$top/tools/guest" u-boot)" --disk "$disk,readonly"
+        if await 60 'stop autoboot'; then press ''; fi
+        awaits "$1: U-Boot with a disk: the prompt" 60 '=> '
+        press 'ide reset'
+        awaits "$1: U-Boot with a disk: sees it" 20 'Model: DOPPEL HARDDISK'
+        press 'load ide 0:1 2000000 vmlinuz'
+        awaits "$1: U-Boot with a disk: reads a file" 60 "$size bytes read"
+        # shellcheck disable=SC2016 # U-Boot expands it
+        press 'crc32 2000000 $filesize'
+        awaits "$1: U-Boot with a disk: it is the right one" 30 "==> $sum"
+        stop
+}
+
+ovmf() { # ENGINE
+        start --engine "$1" --memory 256M --cpus 2 --bios "$("$top/tools/guest" ovmf)" --disk "$("$top/tools/guest" syslinux-disk),readonly"
+        awaits "$1: OVMF: its shell" 120 'UEFI Interactive Shell'
+        awaits "$1: OVMF: the disk" 30 'HD0a1:'
+        awaits "$1: OVMF: the prompt" 20 'Shell> '
+        press 'ls fs0:'
+        awaits "$1: OVMF: reads the disk" 20 'syslinux.cfg'
+        press 'reset -s'
+        ends "$1: OVMF: switches the machine off" 20
+        stop
+}
+
 refusals() {
         head -c 100000 /dev/zero | tr '\0' '\253' >"$scratch/odd"
         head -c 65536 /dev/zero >"$scratch/zeros"
@@ -79,5 +110,7 @@ for engine in $(engines); do
         sea_bios "$engine" 3
         u_boot "$engine" u-boot 32
         u_boot "$engine" u-boot-64 64
+        u_boot_disk "$engine"
+        ovmf "$engine"
 done
 refusals
