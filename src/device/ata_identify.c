@@ -71,7 +71,7 @@ void ata_identify_disk(const struct ata_drive *d, uint8_t *data)
 	put_names(data, d, "DOPPEL HARDDISK");
 	put(data, 47, 0x8000 | MULTIPLE_MAX);
 	put(data, 48, 1);              /* 32-bit accesses to the data register work */
-	put(data, 49, 0x0b00);         /* IORDY, may be disabled; LBA */
+	put(data, 49, 0x0e00);         /* IORDY, may be disabled; LBA; no DMA */
 	put(data, 50, 0x4000);
 	put_pio(data);
 	put(data, 54, cylinders);
@@ -96,7 +96,7 @@ void ata_identify_cdrom(const struct ata_drive *d, uint8_t *data)
 	memset(data, 0, ATA_SECTOR);
 	put(data, 0, 0x85c0);          /* packet device, CD-ROM, removable, DRQ within 50 us, packets of 12 bytes */
 	put_names(data, d, "DOPPEL DVD-ROM");
-	put(data, 49, 0x0b00);
+	put(data, 49, 0x0e00);
 	put_pio(data);
 	put(data, 82, 0x0210);         /* DEVICE RESET, PACKET */
 	put(data, 83, 0x4000);
