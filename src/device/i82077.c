@@ -205,7 +205,9 @@ static int i82077_post_load(struct device *d, uint32_t version)
 	const uint8_t drives = BIT(FDC_DRIVES) - 1;
 	if (r->phase > FDC_RESULT || r->step >= FDC_STEPS || r->drive >= FDC_DRIVES || r->side > 1)
 		return -EINVAL;
-	if (r->end > sizeof(r->data) || r->count > sizeof(r->bytes) || r->got > (r->phase == FDC_RESULT ? r->count - 1 : 8))
+	if (r->end > sizeof(r->data) || r->count > sizeof(r->bytes) || (r->phase == FDC_RESULT && r->got >= r->count))
+		return -EINVAL;
+	if (r->got > (r->phase == FDC_COMMAND ? FDC_COMMAND_BYTES - 1 : FDC_COMMAND_BYTES))
 		return -EINVAL;
 	if (r->step == FDC_DATA && r->at >= r->end)
 		return -EINVAL;

@@ -7,6 +7,7 @@
 
 #define FDC_DRIVES 4           /* that the chip can select; a PC has two */
 #define FDC_SECTOR IMAGE_SECTOR
+#define FDC_COMMAND_BYTES 9    /* of the longest command */
 #define FDC_SECTOR_CODE 2      /* N: 128 << N bytes */
 
 /* DOR */
