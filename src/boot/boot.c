@@ -21,7 +21,7 @@ int boot_image_read(struct boot_image *image, const char *path)
 		log_error("%s: %s", path, strerror(error));
 		return -error;
 	}
-	struct stat st;
+	struct stat st = { 0 };
 	uint8_t *data = NULL;
 	size_t size = 0, room = 0;
 	int error = 0;
@@ -59,6 +59,7 @@ int boot_image_read(struct boot_image *image, const char *path)
 	}
 	image->data = data;
 	image->size = size;
+	image->regular = S_ISREG(st.st_mode);
 	return 0;
 }
 
@@ -90,6 +91,32 @@ void boot_module_free(struct boot_module *module)
 	free((char *)module->file.path);
 	free(module->text);
 	*module = (struct boot_module){ 0 };
+}
+
+static void release(struct boot_image *image)
+{
+	if (image->regular)
+		boot_image_free(image);
+}
+
+void boot_images_release(struct boot_request *request)
+{
+	release(&request->kernel);
+	for (unsigned i = 0; i < request->modules; i++)
+		release(&request->module[i].file);
+}
+
+static int need(struct boot_image *image)
+{
+	return image->data ? 0 : boot_image_read(image, image->path);
+}
+
+int boot_images_need(struct boot_request *request)
+{
+	int error = need(&request->kernel);
+	for (unsigned i = 0; i < request->modules && !error; i++)
+		error = need(&request->module[i].file);
+	return error;
 }
 
 const char *boot_base_name(const char *path)

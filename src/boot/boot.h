@@ -6,8 +6,9 @@
 
 struct boot_image {
 	const char *path;
-	const uint8_t *data; /* mapped or read whole */
+	const uint8_t *data; /* read whole; NULL: given back meanwhile */
 	size_t size;
+	bool regular;        /* a file that can be read again */
 };
 
 #define BOOT_MODULES 8
@@ -46,6 +47,10 @@ int bios_read_vga(struct boot_image *);
 /* boot.c -- */
 int boot_image_read(struct boot_image *, const char *path);
 void boot_image_free(struct boot_image *);
+/* Between a load and the next reset the files need not lie in the host's memory: gives back those that can be read again, and reads them
+ * again; 0 or -errno after an error. */
+void boot_images_release(struct boot_request *);
+int boot_images_need(struct boot_request *);
 /* "FILE" or "FILE WORDS": the first space ends the name, unless there is a file of the whole name. */
 int boot_module_read(struct boot_module *, const char *spec);
 void boot_module_free(struct boot_module *);

@@ -391,8 +391,13 @@ static int read_images(struct machine *m, const struct run_options *o)
 static int boot(struct vm *vm, void *arg)
 {
 	struct machine *m = arg;
-	int error = board_pc.firmware(vm, &m->request.rsdp);
-	return error ? error : boot_load(vm, &m->request);
+	int error = boot_images_need(&m->request);
+	if (!error)
+		error = board_pc.firmware(vm, &m->request.rsdp);
+	if (!error)
+		error = boot_load(vm, &m->request);
+	boot_images_release(&m->request);
+	return error;
 }
 
 static int set_up(struct machine *m, const struct run_options *o)

@@ -57,7 +57,7 @@ static void make_image(uint8_t image[IMAGE_SIZE])
 
 static struct boot_request request_for(uint8_t *image, size_t size)
 {
-	return (struct boot_request){ .kernel = { "kernel.img", image, size }, .append = "console=ttyS0", .rsdp = 0xf0010 };
+	return (struct boot_request){ .kernel = { .path = "kernel.img", .data = image, .size = size }, .append = "console=ttyS0", .rsdp = 0xf0010 };
 }
 
 /* ---- The memory map --------------------------------------------------------------------------------------------------- */
@@ -103,7 +103,7 @@ static void good_64(void)
 	struct vm *vm = machine(64 * MiB, 1);
 	make_image(image);
 	struct boot_request request = request_for(image, sizeof(image));
-	request.module[0].file = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.module[0].file = (struct boot_image){ .path = "initrd", .data = initrd, .size = sizeof(initrd) };
 	request.modules = 1;
 	ok(!boot_load(vm, &request), "a 64-bit kernel loads");
 
@@ -169,7 +169,7 @@ static void high_initrd(void)
 	h->xloadflags = XLF_KERNEL_64 | XLF_ABOVE_4G;
 	h->initrd_addr_max = 17 * MiB; /* in the way of the kernel: there is no place below */
 	struct boot_request request = request_for(image, sizeof(image));
-	request.module[0].file = (struct boot_image){ "initrd", initrd, sizeof(initrd) };
+	request.module[0].file = (struct boot_image){ .path = "initrd", .data = initrd, .size = sizeof(initrd) };
 	request.modules = 1;
 	ok(!boot_load(vm, &request), "an initrd that fits only above 4 GiB");
 	struct linux_zero_page page;
@@ -277,8 +277,8 @@ static void two_initrds(void)
 	make_image(image);
 	struct boot_request request = request_for(image, sizeof(image));
 	request.modules = 2;
-	request.module[0].file = (struct boot_image){ "one", first, sizeof(first) };
-	request.module[1].file = (struct boot_image){ "two", second, sizeof(second) };
+	request.module[0].file = (struct boot_image){ .path = "one", .data = first, .size = sizeof(first) };
+	request.module[1].file = (struct boot_image){ .path = "two", .data = second, .size = sizeof(second) };
 	ok(!boot_load(vm, &request), "two initrds");
 	struct linux_zero_page page;
 	char both[14];
@@ -301,7 +301,7 @@ static void big_initrd(void)
 	make_image(image);
 	uint8_t *initrd = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct boot_request request = request_for(image, sizeof(image));
-	request.module[0].file = (struct boot_image){ "initrd.img", initrd, size };
+	request.module[0].file = (struct boot_image){ .path = "initrd.img", .data = initrd, .size = size };
 	request.modules = 1;
 	int error = load_quietly(vm, &request, text, sizeof(text));
 	ok(error < 0 && strstr(text, "initrd of 900M does not fit in 512M of RAM: use --memory 1"), "an initrd larger than RAM");

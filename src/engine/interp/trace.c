@@ -8,7 +8,10 @@
 #include "util/log.h"
 #include "x86/exec.h"
 
-#define ARENA_SIZE (24 * MiB)
+/* Decoded code of one processor: 24 MiB, which is what a boot of Linux with its first programs decodes. Further processors add 8 MiB each, and
+ * all share alike: they run much the same code, and the monitor shall stay small. */
+#define ARENA_FIRST (24 * MiB)
+#define ARENA_FURTHER (8 * MiB)
 
 /* Guest-physical addresses have up to 48 bits here, modes 15. */
 static uint64_t trace_tag(gpa_t gpa, uint32_t mode)
@@ -32,7 +35,7 @@ static struct code_page **page_slot(struct interp *in, gpa_t page)
 int trace_cache_init(struct interp *in, struct vcpu *vcpu)
 {
 	in->vcpu = vcpu;
-	in->size = ARENA_SIZE;
+	in->size = align_down((ARENA_FIRST + ARENA_FURTHER * (vcpu->vm->config.cpus - 1)) / vcpu->vm->config.cpus, X86_PAGE_SIZE);
 	in->arena = mmap(NULL, in->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (in->arena == MAP_FAILED)
 		return -ENOMEM;
