@@ -15,13 +15,15 @@ void x86_store_wide(struct x86_core *core, const struct insn *i, gva_t gva, unsi
 }
 
 /* An unmasked exception that is found before the computation keeps it from happening, so the flags that only the masked
- * computation could set do not appear. With an unmasked overflow or underflow PE should tell whether the result is
- * inexact with an unbounded exponent; we leave it as the masked computation has it. */
+ * computation could set do not appear. With an unmasked overflow or underflow PE tells whether the result is inexact with an unbounded
+ * exponent. */
 void sse_raise(struct x86_core *core, const struct insn *i, uint32_t flags)
 {
 	uint32_t *mxcsr = &core->cpu.xsave.legacy.mxcsr;
 	if (flags & MXCSR_PRECOMPUTATION & ~(*mxcsr >> MXCSR_MASK_SHIFT))
 		flags &= MXCSR_PRECOMPUTATION;
+	else if (flags & (MXCSR_OE | MXCSR_UE) & ~(*mxcsr >> MXCSR_MASK_SHIFT))
+		flags = sse_unbounded_flags(core, i, flags);
 	*mxcsr |= flags;
 	x86_raise(core, i, core->cpu.cr4 & CR4_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
 }

@@ -146,7 +146,9 @@ static inline void mmx_set(struct x86_core *core, unsigned n, uint64_t value)
 
 #define MXCSR_FLAGS 0x3fu
 #define MXCSR_PRECOMPUTATION 0x07u /* IE, DE, ZE: found before anything is computed */
+#define MXCSR_OE 0x08u
 #define MXCSR_UE 0x10u
+#define MXCSR_PE 0x20u
 #define MXCSR_DAZ 0x40u
 #define MXCSR_MASKS 0x1f80u
 #define MXCSR_MASK_SHIFT 7
@@ -158,6 +160,10 @@ static inline void mmx_set(struct x86_core *core, unsigned n, uint64_t value)
 /* vector.c -- The flags of an operation that ran with all exceptions masked meet the guest's masks: sets the flags that
  * the processor would set, and raises #XM or #UD. */
 _Noreturn void sse_raise(struct x86_core *, const struct insn *i, uint32_t flags);
+
+/* sse_inexact.c -- The flags of i, which has an unmasked overflow or underflow, with PE as the processor sets it. Its destination is not written
+ * yet. */
+uint32_t sse_unbounded_flags(struct x86_core *, const struct insn *i, uint32_t flags);
 
 /* Runs the instruction `host` under the rounding, DAZ and FTZ of `control`, all exceptions masked; its flags are then
  * in core->mxcsr_after. (In the core, since a local variable in memory costs an exec function its tail call.) */
