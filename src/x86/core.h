@@ -110,6 +110,7 @@ struct x86_core {
 	uint32_t cpus;                 /* processors in the machine, for CPUID topology */
 	jmp_buf *unwind;               /* where x86_raise and x86_leave_now go */
 	struct x86_fault fault;        /* what was raised */
+	bool lack_told;                /* what the model lacks for an instruction of the guest's kernel was said once */
 	bool want_exclusive;           /* the instruction at RIP needs the other processors to stand still (split lock) */
 	bool exclusive;                /* they do */
 	bool step_decided;             /* the instruction itself said whether a single-step trap follows it: see x86_step_decided */

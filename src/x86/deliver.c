@@ -8,6 +8,7 @@
  * let it go to the engine, as any fault of an instruction. */
 #include "x86/debug.h"
 #include "x86/exec_system.h"
+#include "x86/features.h"
 #include "x86/segment.h"
 #include "util/log.h"
 
@@ -212,8 +213,27 @@ static bool is_fault_class(uint8_t vector)
 	return vector != VECTOR_BP && vector != VECTOR_OF && vector != VECTOR_DF && vector != VECTOR_MC;
 }
 
+/* A kernel for a later processor ends here, often without a word. Told once: what is it that the model lacks? */
+static void tell_lack(struct x86_core *core, const struct event *e)
+{
+	uint64_t base = (core->mode & MODE_CODE) == MODE_CODE64 ? 0 : core->cpu.seg[SEG_CS].base;
+	uint8_t bytes[15];
+	unsigned got = 0;
+
+	while (got < sizeof(bytes) && x86_peek(core, x86_linear_wrap(core, base + e->back + got), &bytes[got], 1))
+		got++;
+	unsigned lacks = x86_decode_lacks(bytes, got, core->mode, core->model);
+	if (lacks == FEATURE_NONE)
+		return;
+	core->lack_told = true;
+	log_info("the guest's kernel has an instruction that needs %s, which this processor (--cpu %s) lacks: #UD at %#llx",
+		 x86_feature_name(lacks), core->model->name, (unsigned long long)e->back);
+}
+
 static void count(struct x86_core *core, const struct event *e)
 {
+	if (e->type == EVENT_EXCEPTION && e->vector == VECTOR_UD && !core->cpl && !core->lack_told)
+		tell_lack(core, e);
 	if (e->type == EVENT_EXCEPTION || e->type == EVENT_SOFT_EXCEPTION || e->type == EVENT_ICEBP) {
 		core->stat.exception[e->vector & 31]++;
 		trace(exception, "#%u error %#x at %#x:%#llx cr2 %#llx cpl %u", e->vector, e->error,

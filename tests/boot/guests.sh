@@ -58,6 +58,7 @@ for engine in $(engines); do
                         for model in 486 pentium v1 v2 max v2,-sse4.2,+aes v2,-sse v2,-lm; do
                                 label="$name $model"
                                 run_guest "$engine" "$name" --cpu "$model"
+                                [[ $model != 486 ]] || contains "$engine: $label: doppel says what it lacks" "$err" 'which this processor (--cpu 486) lacks'
                         done
                         label=
                         ;;
