@@ -291,7 +291,7 @@ static int firmware(struct vm *vm, gpa_t *rsdp)
 static void screen(struct vm *vm, struct screen *s)
 {
 	*s = (struct screen){ .adapter = device_find(vm, vga.name), .input = device_find(vm, KEYBOARD), .draw = vga_screen_draw,
-		.text = vga_screen_text, .keys_taken = i8042_keys_taken };
+		.text = vga_screen_text, .type_room = i8042_type_room };
 }
 
 const struct board board_pc = { .name = "pc", .summary = "a PC with PCI, APICs and ACPI", .build = build,

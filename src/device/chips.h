@@ -38,8 +38,7 @@ struct i8042_config {
 	int mouse_irq; /* 12; without a config it is 12 */
 };
 extern const struct device_class i8042_class;
-/* For struct screen: nothing waits in the keyboard or the controller. */
-bool i8042_keys_taken(struct device *);
+size_t i8042_type_room(struct device *); /* for struct screen */
 
 /* fpu_error.c -- base F0h: FERR# to IRQ 13, and IGNNE#. */
 extern const struct device_class fpu_error_class;

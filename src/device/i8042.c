@@ -71,9 +71,10 @@ struct i8042 {
 	struct i8042_regs r;
 	struct ps2_keyboard keyboard;
 	struct ps2_mouse mouse;
+	struct ps2_typed typed;
 	struct {
 		struct irq_pin keyboard_pin, mouse_pin;
-		struct timer timer;
+		struct timer timer, type_timer;
 	} host;
 };
 
@@ -109,9 +110,23 @@ static void put_output(struct i8042 *k, uint8_t byte, bool aux)
 	k->r.full = true;
 }
 
+/* What was typed goes on when the guest has taken all that the keyboard had. */
+static void type(struct i8042 *k)
+{
+	bool idle = k->keyboard.scanning && !ps2_pending(&k->keyboard.port) && !(k->r.full && !k->r.output_aux);
+	uint64_t now = clock_now(k->device.vm);
+	uint8_t code[PS2_CODE];
+	if (idle && k->typed.count && now >= k->typed.next_at) {
+		ps2_keyboard_input(&k->keyboard, code, ps2_typed_take(&k->typed, code));
+		k->typed.next_at = now + PS2_TYPE_NS;
+	}
+	timer_arm(&k->host.type_timer, idle && k->typed.count ? MAX(k->typed.next_at, now + 1) : TIMER_OFF);
+}
+
 /* After anything has happened: moves on what can move, and sets the lines. */
 static void update(struct i8042 *k)
 {
+	type(k);
 	if (!k->r.full && k->r.answering) {
 		put_output(k, k->r.answer, false);
 		k->r.answering = false;
@@ -155,6 +170,11 @@ static void byte_arrives(struct device *d, void *arg)
 		ps2_mouse_report(&k->mouse);
 	}
 	update(k);
+}
+
+static void type_on(struct device *d, void *arg)
+{
+	update(of(d));
 }
 
 static void answer(struct i8042 *k, uint8_t byte)
@@ -284,6 +304,8 @@ static void i8042_event(struct device *d, unsigned kind, const void *bytes, size
 	struct i8042 *k = of(d);
 	if (kind == INPUT_KEY) {
 		ps2_keyboard_input(&k->keyboard, bytes, len);
+	} else if (kind == INPUT_TYPE) {
+		ps2_typed_add(&k->typed, bytes, len);
 	} else if (kind == INPUT_MOUSE && len == sizeof(struct input_mouse)) {
 		struct input_mouse m;
 		memcpy(&m, bytes, sizeof(m));
@@ -292,13 +314,12 @@ static void i8042_event(struct device *d, unsigned kind, const void *bytes, size
 	update(k);
 }
 
-bool i8042_keys_taken(struct device *d)
+size_t i8042_type_room(struct device *d)
 {
-	struct i8042 *k = of(d);
 	pthread_mutex_lock(&d->lock);
-	bool taken = !ps2_pending(&k->keyboard.port) && !(k->r.full && !k->r.output_aux);
+	size_t room = PS2_TYPED - of(d)->typed.count;
 	pthread_mutex_unlock(&d->lock);
-	return taken;
+	return room;
 }
 
 /* As a BIOS leaves it: keyboard with translation and interrupt, mouse off, A20 on. */
@@ -311,15 +332,17 @@ static void i8042_reset(struct device *d, enum reset_kind kind)
 	k->r.byte_at = TIMER_OFF;
 	ps2_keyboard_reset(&k->keyboard);
 	ps2_mouse_reset(&k->mouse);
+	memset(&k->typed, 0, sizeof(k->typed));
 	update(k);
 }
 
 static int i8042_post_load(struct device *d, uint32_t version)
 {
 	struct i8042 *k = of(d);
-	if (!ps2_keyboard_valid(&k->keyboard) || !ps2_mouse_valid(&k->mouse))
+	if (!ps2_keyboard_valid(&k->keyboard) || !ps2_mouse_valid(&k->mouse) || !ps2_typed_valid(&k->typed))
 		return -EINVAL;
 	timer_arm(&k->host.timer, k->r.byte_at);
+	type(k);
 	irq_pin_restore(&k->host.keyboard_pin, keyboard_level(k));
 	irq_pin_restore(&k->host.mouse_pin, mouse_level(k));
 	return 0;
@@ -333,6 +356,7 @@ static int i8042_init(struct device *d)
 	irq_pin_init(&k->host.keyboard_pin, d->vm, d->place->irq);
 	irq_pin_init(&k->host.mouse_pin, d->vm, config ? config->mouse_irq : 12);
 	timer_init(&k->host.timer, d, d->name, byte_arrives, NULL);
+	timer_init(&k->host.type_timer, d, d->name, type_on, NULL);
 	int error = bus_add_at(d->vm, BUS_PORT, d->place->base + PORT_DATA, 1, &ops, d, PORT_DATA);
 	return error ? error : bus_add_at(d->vm, BUS_PORT, d->place->base + PORT_COMMAND, 1, &ops, d, PORT_COMMAND);
 }
@@ -340,6 +364,7 @@ static int i8042_init(struct device *d)
 static void i8042_fini(struct device *d)
 {
 	timer_cancel(&of(d)->host.timer);
+	timer_cancel(&of(d)->host.type_timer);
 }
 
 static const struct field regs_fields[] = {
@@ -361,6 +386,7 @@ static const struct field fields[] = {
 	FIELD_STRUCT(struct i8042, r, regs_fields, struct i8042_regs),
 	FIELD_STRUCT(struct i8042, keyboard, ps2_keyboard_fields, struct ps2_keyboard),
 	FIELD_STRUCT(struct i8042, mouse, ps2_mouse_fields, struct ps2_mouse),
+	FIELD_STRUCT(struct i8042, typed, ps2_typed_fields, struct ps2_typed),
 	FIELD_END,
 };
 

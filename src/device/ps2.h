@@ -38,7 +38,17 @@ struct ps2_mouse {
 	uint8_t reported;    /* buttons of the last report */
 	int32_t dx, dy, wheel; /* movement that was not reported yet */
 };
-extern const struct field ps2_keyboard_fields[], ps2_mouse_fields[];
+
+/* What somebody typed at the host and the guest has not been given yet: a person waits for the machine, a script cannot see it. */
+#define PS2_TYPED 8192
+#define PS2_CODE 8             /* bytes of a scan code, at most */
+#define PS2_TYPE_NS 10000000ULL /* from one code to the next: a BIOS keeps 15 keys, and throws away what comes then */
+struct ps2_typed {
+	uint8_t code[PS2_TYPED]; /* scan codes of set 2; a ring */
+	uint16_t first, count;
+	uint64_t next_at;        /* virtual ns: not before */
+};
+extern const struct field ps2_keyboard_fields[], ps2_mouse_fields[], ps2_typed_fields[];
 
 /* ps2.c -- The next byte to the controller; -1 if there is none. */
 int ps2_next(struct ps2_port *);
@@ -61,6 +71,12 @@ void ps2_mouse_input(struct ps2_mouse *, int32_t dx, int32_t dy, int32_t wheel, 
 /* Reports what has accumulated, if there is room now. */
 void ps2_mouse_report(struct ps2_mouse *);
 bool ps2_mouse_valid(const struct ps2_mouse *);
+
+/* ps2_typed.c -- All of it, or, where that does not fit, nothing. */
+void ps2_typed_add(struct ps2_typed *, const uint8_t *codes, size_t len);
+/* Takes the first code: its length. There must be one. */
+size_t ps2_typed_take(struct ps2_typed *, uint8_t code[PS2_CODE]);
+bool ps2_typed_valid(const struct ps2_typed *);
 
 /* ps2.c -- for the two devices */
 void ps2_reply(struct ps2_port *, uint8_t byte);
