@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "util/log.h"
 
 int picture_resize(struct picture *p, unsigned width, unsigned height)
@@ -29,57 +28,55 @@ void picture_free(struct picture *p)
 	*p = (struct picture){ 0 };
 }
 
-static const struct picture_format *format_of(const char *path)
+static const struct picture_format *format_of(const char *name)
 {
-	size_t length = strlen(path);
+	size_t length = strlen(name);
 	SET_FOREACH(struct picture_format, format, picture_formats) {
 		size_t suffix = strlen(format->suffix);
-		if (length > suffix && !strcmp(path + length - suffix, format->suffix))
+		if (length >= suffix && !strcmp(name + length - suffix, format->suffix))
 			return format;
 	}
 	return NULL;
 }
 
-static void say_formats(const char *path)
+static void say_formats(const char *name)
 {
 	char list[64] = "";
 	SET_FOREACH(struct picture_format, format, picture_formats) {
 		size_t used = strlen(list);
 		snprintf(list + used, sizeof(list) - used, " %s", format->suffix);
 	}
-	log_error("%s: the end of a picture's name says its format; there are:%s", path, list);
+	log_error("%s: the end of a picture's name says its format; there are:%s%s", name, list,
+		  strstr(list, ".png") ? "" : " (not .png: this doppel was built without libpng)");
 }
 
-int picture_save(const struct picture *p, const char *path)
+int picture_check_name(const char *name)
 {
-	const struct picture_format *format = format_of(path);
-	char *fresh = NULL;
-	int error = 0;
-	if (!format) {
-		say_formats(path);
-		return -EINVAL;
-	}
-	if (asprintf(&fresh, "%s.new", path) < 0)
-		return -ENOMEM;
-	FILE *file = fopen(fresh, "we");
-	if (!file) {
-		error = -errno;
-	} else {
-		error = format->write(p, file);
-		if (fclose(file) && !error)
-			error = -errno;
-		if (!error && rename(fresh, path))
-			error = -errno;
-		if (error)
-			unlink(fresh);
-	}
+	if (format_of(name))
+		return 0;
+	say_formats(name);
+	return -EINVAL;
+}
+
+int picture_encode(const struct picture *p, const char *name, char **data, size_t *size)
+{
+	const struct picture_format *format = format_of(name);
+	int error;
+	*data = NULL;
+	if (!format)
+		return picture_check_name(name);
+	FILE *file = open_memstream(data, size);
+	if (!file)
+		return -errno;
+	error = format->write(p, file);
+	if (fclose(file) && !error)
+		error = -ENOMEM;
 	if (error)
-		log_error("%s: %s", path, strerror(-error));
-	free(fresh);
+		log_error("%s: %s", name, strerror(-error));
 	return error;
 }
 
-static int write_ppm(const struct picture *p, void *file)
+static int write_ppm(const struct picture *p, FILE *file)
 {
 	size_t count = (size_t)p->width * p->height;
 	fprintf(file, "P6\n%u %u\n255\n", p->width, p->height);
@@ -88,7 +85,7 @@ static int write_ppm(const struct picture *p, void *file)
 		putc_unlocked(p->pixels[i] >> 8 & 0xff, file);
 		putc_unlocked(p->pixels[i] & 0xff, file);
 	}
-	return ferror((FILE *)file) ? -EIO : 0;
+	return ferror(file) ? -EIO : 0;
 }
 
 static const struct picture_format ppm = { .suffix = ".ppm", .write = write_ppm };

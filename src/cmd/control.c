@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* doppel pause, resume, reset, stats, stop: ask a machine that runs to do something, through its control socket. */
+/* doppel pause, resume, reset, stats, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "backend/picture.h"
 #include "cmd/cmd.h"
 #include "control/control.h"
+#include "util/file.h"
 #include "util/log.h"
 
 #define PATIENCE 30000 /* ms for an answer: every request is answered at once, but a host may be busy */
@@ -69,6 +71,91 @@ SIMPLE(pause, "Pauses a machine", "Its processors and devices stand still, and s
 SIMPLE(resume, "Resumes a machine that is paused", NULL)
 SIMPLE(reset, "Resets a machine", "As the reset button of a computer does: the guest is not asked. A machine that is paused does it when it is resumed.\n")
 SIMPLE(stats, "Prints the counters of a machine", "The same as \"doppel run --stats\" prints at the end.\n")
+
+SIMPLE(screen, "Prints the text on a machine's screen", "UTF-8, a line for each row. In a graphics mode there is one line in parentheses, which says so.\n")
+
+/* --- screenshot --- */
+
+static int screenshot(int argc, char **argv);
+static const struct command screenshot_command = {
+	.name = "screenshot",
+	.summary = "Takes a picture of a machine's screen",
+	.usage = "NAME FILE",
+	.options = no_options,
+	.notes = "The end of the file's name says its format: .png or .ppm.\n",
+	.run = screenshot,
+};
+COMMAND(screenshot_command);
+
+static int screenshot(int argc, char **argv)
+{
+	const char *words[2], *dot;
+	char *data = NULL;
+	size_t size;
+	int status = operands(&screenshot_command, NULL, argc, argv, words, 2, 2), error;
+
+	if (status >= 0)
+		return status;
+	if (picture_check_name(words[1]))
+		return EXIT_USAGE;
+	dot = strrchr(words[1], '.');
+	error = control_call(words[0], PATIENCE, &data, &size, "screenshot %s", dot);
+	if (!error)
+		error = file_replace(words[1], data, size);
+	free(data);
+	return error ? EXIT_HOST : EXIT_OK;
+}
+
+/* --- keys --- */
+
+static int keys(int argc, char **argv);
+static const struct command keys_command = {
+	.name = "keys",
+	.summary = "Types on a machine's keyboard",
+	.usage = "NAME TEXT",
+	.options = no_options,
+	.notes = "A key is a character of a US keyboard, or a name in angle brackets: <ret>, <esc>, <tab>, <bs>, <del>, <up>, <f2>, <lt> for\n"
+		 "\"<\", ...; with c-, a-, s- or w- before it Ctrl, Alt, Shift or the Windows key is held: <c-a-del>, <c-x>.\n"
+		 "They are typed as fast as the guest takes them.\n",
+	.run = keys,
+};
+COMMAND(keys_command);
+
+/* A request is one line, without blanks around its arguments. */
+static char *one_line(const char *text)
+{
+	char *line = NULL;
+	size_t size;
+	FILE *out = open_memstream(&line, &size);
+
+	for (; out && *text; text++) {
+		if (*text == ' ')
+			fputs("<spc>", out);
+		else if (*text == '\n')
+			fputs("<ret>", out);
+		else if (*text == '\t')
+			fputs("<tab>", out);
+		else
+			putc(*text, out);
+	}
+	if (out)
+		fclose(out);
+	return line;
+}
+
+static int keys(int argc, char **argv)
+{
+	const char *words[2];
+	int status = operands(&keys_command, NULL, argc, argv, words, 2, 2);
+	char *line;
+
+	if (status >= 0)
+		return status;
+	line = one_line(words[1]);
+	status = line ? call(words[0], "keys", line) : EXIT_HOST;
+	free(line);
+	return status;
+}
 
 /* --- stop --- */
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "backend/chardev.h"
+#include "backend/display.h"
 #include "backend/image.h"
 #include "board/board.h"
 #include "boot/boot.h"
@@ -27,7 +28,7 @@
 #define DEFAULT_MODEL "v2"
 
 struct run_options {
-	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *screenshot, *screen_text;
+	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *display, *screenshot, *screen_text;
 	uint64_t memory, cpus, debug_exit;
 	struct option_list initrd, serial, floppy, cdrom;
 	struct card_options cards;
@@ -62,7 +63,9 @@ static const struct option_row options[] = {
 	{ "debugcon", "BACKEND", "where port E9h leads to: as --serial (default: not there)", OPTION_STRING, AT(debugcon), 0, 0 },
 	{ "debug-exit", "PORT", "a guest that writes v to this port ends the machine, with\nexit status 2v + 1 (default: not there)",
 	  OPTION_NUMBER, AT(debug_exit), 0, 0xfffc },
-	{ "screenshot", "FILE", "a picture of the screen, at the end and at each SIGUSR2: a name\nthat ends in .ppm", OPTION_STRING, AT(screenshot),
+	{ "display", "none|vnc=ADDRESS", "who sees the screen: viewers of VNC, at :N (port 5900 + N of this\nhost), HOST:N or the path of a socket; "
+	  "\",password-file=FILE\" behind\nit: who knows the password (default: none)", OPTION_STRING, AT(display), 0, 0 },
+	{ "screenshot", "FILE", "a picture of the screen, at the end and at each SIGUSR2: a name\nthat ends in .png or .ppm", OPTION_STRING, AT(screenshot),
 	  0, 0 },
 	{ "screen-text", "FILE", "the text on the screen, likewise: UTF-8, one line a row", OPTION_STRING, AT(screen_text), 0, 0 },
 	{ "clock", "host|instructions", "what the guest's time follows: the host's, or the count of\ninstructions (two runs are then the same)",
@@ -101,18 +104,10 @@ COMMAND(run_command);
 struct signals {
 	struct vm *vm;
 	const struct run_options *options;
+	const struct screen *screen;
 	pthread_t thread;
 	sigset_t set, before;
 };
-
-static int show_screen(struct vm *vm, const struct run_options *o)
-{
-	struct screen screen;
-	if (!o->screenshot && !o->screen_text)
-		return 0;
-	board_pc.screen(vm, &screen);
-	return screen_save(&screen, o->screenshot, o->screen_text);
-}
 
 static void *signal_thread(void *arg)
 {
@@ -133,7 +128,7 @@ static void *signal_thread(void *arg)
 			continue;
 		}
 		if (signal == SIGUSR2) {
-			show_screen(s->vm, s->options);
+			screen_save(s->screen, s->options->screenshot, s->options->screen_text);
 			continue;
 		}
 		if (ending) { /* asked twice: the output that is still owed is given up */
@@ -155,9 +150,10 @@ static void signals_hold(struct signals *s)
 	pthread_sigmask(SIG_BLOCK, &s->set, &s->before);
 }
 
-static int signals_start(struct signals *s, struct vm *vm, const struct run_options *o)
+static int signals_start(struct signals *s, struct vm *vm, const struct run_options *o, const struct screen *screen)
 {
 	s->options = o;
+	s->screen = screen;
 	s->vm = vm;
 	int error = pthread_create(&s->thread, NULL, signal_thread, s);
 	if (error)
@@ -180,6 +176,8 @@ struct machine {
 	struct cards cards;
 	struct boot_request request;
 	struct boot_image bios, vga_bios;
+	struct display *display;
+	struct screen screen;
 	struct vm *vm;
 	struct signals signals;
 	struct x86_model model;
@@ -285,6 +283,8 @@ static int check(const struct run_options *o)
 		log_error("--memory: it must be a multiple of 4K");
 		return EXIT_USAGE;
 	}
+	if (o->screenshot && picture_check_name(o->screenshot))
+		return EXIT_USAGE;
 	if (o->trace && trace_parse(o->trace))
 		return EXIT_USAGE;
 	if (o->name && !control_name_valid(o->name)) {
@@ -407,12 +407,17 @@ static int set_up(struct machine *m, const struct run_options *o)
 		status = open_media(m, o);
 	if (!status)
 		status = open_backends(m, o);
+	if (!status && o->display) {
+		int error = display_open(&m->display, o->display);
+		status = !error ? EXIT_OK : error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+	}
 	if (status)
 		return status;
 	if (vm_create(&m->vm, &m->config))
 		return EXIT_HOST;
 	if (board_pc.build(m->vm, &m->board))
 		return EXIT_HOST;
+	board_pc.screen(m->vm, &m->screen);
 	vm_reset(m->vm);
 	if (m->board.bios)
 		return EXIT_OK; /* the reset vector is in it */
@@ -425,6 +430,7 @@ static int set_up(struct machine *m, const struct run_options *o)
 
 static void tear_down(struct machine *m)
 {
+	display_close(m->display);
 	if (m->vm)
 		vm_destroy(m->vm);
 	for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
@@ -486,9 +492,9 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	status = EXIT_HOST;
 	if (o->paused)
 		vm_pause(m->vm);
-	if (open_control(m, o) || signals_start(&m->signals, m->vm, o))
+	if (open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
 		goto out;
-	if (!vm_start(m->vm)) {
+	if (!display_start(m->display, &m->screen, m->config.name) && !vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);
 		/* First what the guest wrote, then what we have to say about it. */
 		for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
@@ -499,7 +505,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 		if (m->board.bios_log)
 			m->board.bios_log->ops->stop(m->board.bios_log);
 		status = ended(m->vm, end);
-		if (show_screen(m->vm, o) && !status)
+		if (screen_save(&m->screen, o->screenshot, o->screen_text) && !status)
 			status = EXIT_HOST;
 		if (o->stats)
 			stats_print(m->vm, stderr);

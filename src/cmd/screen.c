@@ -2,48 +2,32 @@
 /* The machine's screen, to files: what --screenshot and --screen-text write. */
 #include "cmd/screen.h"
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include "util/file.h"
 #include "util/log.h"
 
 static int save_picture(const struct screen *screen, const char *path)
 {
 	struct picture picture = { 0 };
+	char *data = NULL;
+	size_t size;
 	int error = screen->draw(screen->adapter, &picture, true);
 	if (error)
 		log_error("%s: %s", path, strerror(-error));
 	else
-		error = picture_save(&picture, path);
+		error = picture_encode(&picture, path, &data, &size);
+	if (!error)
+		error = file_replace(path, data, size);
+	free(data);
 	picture_free(&picture);
 	return error;
 }
 
 static int save_text(const struct screen *screen, const char *path)
 {
-	char *text = screen->text(screen->adapter), *fresh = NULL;
-	int error = 0;
-	if (!text || asprintf(&fresh, "%s.new", path) < 0) {
-		free(text);
-		return -ENOMEM;
-	}
-	FILE *file = fopen(fresh, "we");
-	if (!file) {
-		error = -errno;
-	} else {
-		if (fputs(text, file) < 0)
-			error = -errno;
-		if (fclose(file) && !error)
-			error = -errno;
-		if (!error && rename(fresh, path))
-			error = -errno;
-		if (error)
-			unlink(fresh);
-	}
-	if (error)
-		log_error("%s: %s", path, strerror(-error));
-	free(fresh);
+	char *text = screen->text(screen->adapter);
+	int error = text ? file_replace(path, text, strlen(text)) : -ENOMEM;
 	free(text);
 	return error;
 }
