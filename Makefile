@@ -41,6 +41,8 @@ SRC := $$(filter-out $2,$$(SRC))
 endif
 endef
 $(eval $(call optional,liburing,src/backend/image_uring.c))
+$(eval $(call optional,libpng,src/backend/picture_png.c))
+$(eval $(call optional,libvncserver,src/backend/vnc.c))
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
 # What several tests share is linked into each.
@@ -48,9 +50,12 @@ HELP := $(addprefix $(BUILD)/obj/tests/unit/,flat.c.o hostrun.c.o hosttwin.c.o i
 TESTOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c))
 UNIT := $(patsubst $(BUILD)/obj/tests/unit/%.c.o,$(BUILD)/tests/%,$(filter-out $(HELP),$(TESTOBJ)))
 
+# A program that shell tests use.
+TOOLS := $(if $(shell $(PKG_CONFIG) --exists libvncclient 2>/dev/null && echo yes),$(BUILD)/tool/vnc_client)
+
 .PHONY: all tests bench fuzz soak clean
 all: $(BUILD)/doppel
-tests: $(BUILD)/doppel $(UNIT)
+tests: $(BUILD)/doppel $(UNIT) $(TOOLS)
 
 # The list of objects: a file that was taken away makes the program anew, too.
 LIST := $(BUILD)/obj/list
@@ -69,6 +74,11 @@ $(BUILD)/obj/tests/%.o: tests/%
 	@mkdir -p $(@D)
 	@echo "  cc     $<"
 	@$(CC) $(CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
+
+$(BUILD)/tool/vnc_client: tests/tool/vnc_client.c
+	@mkdir -p $(@D)
+	@echo "  tool   $@"
+	@$(CC) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --cflags --libs libvncclient)
 
 # By tests/fuzz/run, with clang.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)
