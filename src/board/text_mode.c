@@ -100,4 +100,5 @@ void text_mode_set(struct vm *vm, const uint8_t *vga_bios, size_t size)
 		out(vm, AC, ac[i]);
 	}
 	out(vm, AC, AC_SHOW);
+	bus_read(vm, BUS_PORT, STATUS1, 1);
 }
