@@ -331,6 +331,8 @@ static bool refresh(struct vnc *v)
 static void accept_viewer(struct vnc *v)
 {
 	int fd = accept4(v->listen, NULL, NULL, SOCK_CLOEXEC);
+	if (!v->clients)
+		refresh(v); /* so that it is not greeted with an old size */
 	if (fd >= 0 && fd < FD_SETSIZE)
 		rfbNewClient(v->rfb, fd);
 	else if (fd >= 0)

@@ -5,6 +5,7 @@
  *
  *   size            prints WIDTHxHEIGHT
  *   save=FILE       writes the screen as it is now, as PPM
+ *   until=WxH       waits until the screen has this size
  *   changes=MS      listens so long; prints how many pixels the server sent
  *   type=TEXT       presses and releases the key of each character
  *   key=KEYSYM      presses and releases the key with this number
@@ -61,10 +62,13 @@ static bool listen_for(rfbClient *client, long ms, bool until_complete)
 
 static bool save(rfbClient *client, const char *path)
 {
-	complete = false;
-	if (!SendFramebufferUpdateRequest(client, 0, 0, client->width, client->height, FALSE) ||
-	    !listen_for(client, UPDATE_SECONDS * 1000, true) || !complete)
-		return false;
+	/* An update may bring a new size alone. */
+	for (pixels = 0; pixels < (uint64_t)client->width * (uint64_t)client->height;) {
+		complete = false;
+		if (!SendFramebufferUpdateRequest(client, 0, 0, client->width, client->height, FALSE) ||
+		    !listen_for(client, UPDATE_SECONDS * 1000, true) || !complete)
+			return false;
+	}
 	FILE *file = fopen(path, "w");
 	if (!file)
 		return false;
@@ -76,6 +80,15 @@ static bool save(rfbClient *client, const char *path)
 		putc(pixel >> client->format.blueShift & 0xff, file);
 	}
 	return !fclose(file);
+}
+
+static bool await_size(rfbClient *client, int width, int height)
+{
+	long end = now_ms() + UPDATE_SECONDS * 1000;
+	while (client->width != width || client->height != height)
+		if (now_ms() > end || !SendIncrementalFramebufferUpdateRequest(client) || !listen_for(client, 100, false))
+			return false;
+	return true;
 }
 
 static bool changes(rfbClient *client, long ms)
@@ -91,7 +104,7 @@ static bool type(rfbClient *client, const char *text)
 {
 	bool good = true;
 	for (; *text && good; text++) {
-		bool shift = *text >= 'A' && *text <= 'Z';
+		bool shift = (*text >= 'A' && *text <= 'Z') || strchr("~!@#$%^&*()_+{}|:\"<>?", *text);
 		if (shift)
 			good &= SendKeyEvent(client, XK_Shift_L, TRUE);
 		good &= SendKeyEvent(client, (uint32_t)*text, TRUE) && SendKeyEvent(client, (uint32_t)*text, FALSE);
@@ -120,6 +133,8 @@ static bool act(rfbClient *client, const char *action)
 		return SendKeyEvent(client, number, TRUE);
 	if (!strncmp(action, "wait=", 5))
 		return listen_for(client, (long)number, false);
+	if (sscanf(action, "until=%dx%d", &x, &y) == 2)
+		return await_size(client, x, y);
 	if (sscanf(action, "at=%d,%d,%d", &x, &y, &buttons) == 3)
 		return SendPointerEvent(client, x, y, buttons);
 	fprintf(stderr, "vnc_client: unknown action %s\n", action);

@@ -2,6 +2,7 @@
 /* The keyboard controller with its keyboard and mouse: commands, translation, queues, interrupts; and the other
  * ways to reset. */
 #include "backend/screen.h"
+#include "device/ps2.h"
 #include "machine.h"
 
 enum { KBD_IRQ = 1, AUX_IRQ = 12 };
@@ -332,10 +333,59 @@ static void use(struct vm *v)
 	clock_step(vm, MILLISECOND);
 }
 
+/* A hundred keys at once, to a guest that takes its time. */
+static void typing(void)
+{
+	enum { KEYS_TYPED = 100, BYTES = 3 * KEYS_TYPED };
+	uint8_t codes[BYTES], got[2 * KEYS_TYPED];
+	unsigned count = 0;
+	fresh();
+	for (unsigned i = 0; i < KEYS_TYPED; i++)
+		memcpy(codes + 3 * i, i % 2 ? "\x1c\xf0\x1c" : "\x32\xf0\x32", 3);
+	ok(i8042_type_room(device_find(vm, "kbd")) == PS2_TYPED, "typing: room");
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, codes, sizeof(codes));
+	for (unsigned ms = 0; ms < 10000 && count < sizeof(got); ms++, clock_step(vm, MILLISECOND))
+		if (ms % 7 == 0 && (status() & 1))
+			got[count++] = in8(vm, 0x60);
+	bool good = count == sizeof(got);
+	for (unsigned i = 0; i < count; i++)
+		good &= got[i] == ((i / 2 % 2 ? 0x1e : 0x30) | (i % 2 ? 0x80 : 0));
+	ok(good && next() == -1, "typing: none is lost (%u of %zu)", count, sizeof(got));
+
+	uint64_t before = clock_now(vm);
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, codes, 6);
+	for (count = 0; count < 4 && clock_now(vm) - before < SECOND; clock_step(vm, 100 * MICROSECOND))
+		if (status() & 1)
+			got[count++] = in8(vm, 0x60);
+	ok(count == 4 && clock_now(vm) - before >= 3 * PS2_TYPE_NS, "typing: not faster than a BIOS can be");
+
+	data(0xf5);
+	ok(COMES("\xfa"), "typing: the keyboard is switched off");
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, "\xe0\x75", 2);
+	ok(next() == -1, "typing: it waits");
+	struct vm *other = machine(1, places, 3);
+	ok(copy_state(vm, other) && same_state(vm, other), "typing: is saved");
+	vm_destroy(vm);
+	vm = other;
+	data(0xf4);
+	ok(COMES("\xfa\xe0\x48"), "typing: a whole code comes when it is on again");
+	uint8_t flood[PS2_TYPED + 1];
+	memset(flood, 0xe0, sizeof(flood)); /* prefixes without an end */
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, flood, sizeof(flood));
+	ok(i8042_type_room(device_find(vm, "kbd")) == PS2_TYPED, "typing: what does not fit is dropped as a whole");
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, flood, PS2_TYPED);
+	for (unsigned i = 0; i < 20000; i++) {
+		clock_step(vm, MILLISECOND);
+		in8(vm, 0x60);
+	}
+	ok(i8042_type_room(device_find(vm, "kbd")) == PS2_TYPED, "typing: nonsense passes, too");
+}
+
 int main(void)
 {
 	controller();
 	keyboard();
+	typing();
 	pointing();
 	other_ports();
 	round_trip();
