@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* doppel run: makes a virtual machine from the command line, runs it to its end, and says how it ended. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "cmd/cards.h"
 #include "cmd/cmd.h"
 #include "cmd/screen.h"
+#include "cmd/verify.h"
 #include "control/control.h"
 #include "engine/engine.h"
 #include "util/log.h"
@@ -26,12 +28,15 @@
 #define CPUS_MOST 255
 #define PORT_NONE UINT64_MAX
 #define DEFAULT_MODEL "v2"
+#define VERIFY_EVERY 10000
 
 struct run_options {
 	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *display, *screenshot, *screen_text;
 	uint64_t memory, cpus, debug_exit;
 	struct option_list initrd, serial, floppy, cdrom;
 	struct card_options cards;
+	const char *verify;
+	uint64_t verify_every;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
 	bool stats, hash, no_reboot, paused, verbose;
 };
@@ -77,6 +82,9 @@ static const struct option_row options[] = {
 	{ "stats", NULL, "print counters to stderr at the end", OPTION_FLAG, AT(stats), 0, 0 },
 	{ "hash", NULL, "print a hash of memory and processors to stderr at the end", OPTION_FLAG, AT(hash), 0, 0 },
 	{ "trace", "LIST", "print events to stderr: \"exit,irq\", or \"all\"", OPTION_STRING, AT(trace), 0, 0 },
+	{ "verify", "ENGINE", "run the guest twice, by ENGINE and by the interpreter, and compare;\nno input, and --clock instructions", OPTION_STRING,
+	  AT(verify), 0, 0 },
+	{ "verify-every", "N", "instructions between two comparisons (default: 10000)", OPTION_NUMBER, AT(verify_every), 1, GiB },
 	{ "verbose", NULL, "say what was chosen", OPTION_FLAG, AT(verbose), 0, 0 },
 	{ .type = OPTION_END },
 };
@@ -519,14 +527,71 @@ out:
 	return status;
 }
 
+/* ---- Lockstep
+ * ---------------------------------------------------------------------------------------------------------- */
+
+struct pair {
+	struct machine verified, reference;
+	const struct machine *like; /* what both start as */
+	const struct run_options *options;
+};
+
+static int make_pair(void *arg, struct vm *vm[2], bool quiet)
+{
+	struct pair *p = arg;
+	struct run_options silent = *p->options, loud = *p->options;
+	silent.serial = (struct option_list){ { "none" }, 1 };
+	silent.debugcon = silent.bios_log = NULL;
+	p->verified = p->reference = *p->like;
+	p->reference.config.engine = "interp";
+	int status = set_up(&p->verified, quiet ? &silent : &loud);
+	if (!status)
+		status = set_up(&p->reference, &silent);
+	vm[0] = p->verified.vm;
+	vm[1] = p->reference.vm;
+	return status;
+}
+
+static void unmake_pair(void *arg)
+{
+	struct pair *p = arg;
+	tear_down(&p->verified);
+	tear_down(&p->reference);
+}
+
+/* Standard input stays out of it: it would come to one machine only. */
+static int verify(struct machine *m, const struct run_options *o)
+{
+	struct pair p = { .like = m, .options = o };
+	const struct verify_maker maker = { make_pair, unmake_pair, &p };
+	enum vm_end end = VM_KILLED;
+	uint64_t value = 0;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0) {
+		log_error("/dev/null: %s", strerror(errno));
+		return EXIT_HOST;
+	}
+	close(null);
+	int status = verify_run(&maker, o->verify_every, &end, &value);
+	if (!status)
+		status = end == VM_DEBUG_EXIT ? (int)(value & 0xff) : end == VM_CRASHED ? EXIT_CRASHED : end == VM_KILLED ? EXIT_KILLED : EXIT_OK;
+	unmake_pair(&p);
+	return status;
+}
+
 static int run(int argc, char **argv)
 {
-	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_HOST };
+	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_HOST,
+				 .verify_every = VERIFY_EVERY };
 	int status = command_options(&run_command, &o, argc, argv);
 	if (status >= 0)
 		return status;
 	if (!o.kernel && !o.bios && (o.cards.disk.count || o.cdrom.count || o.floppy.count))
 		o.bios = BIOS_SEABIOS;
+	if (o.verify) {
+		o.engine = o.verify;
+		o.clock = CLOCK_INSTRUCTIONS;
+	}
 	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
 	status = choose_model(&m, &o);
 	if (status || !m.config.model)
@@ -543,5 +608,5 @@ static int run(int argc, char **argv)
 	m.config.cpus = (unsigned)o.cpus;
 	m.config.clock = (enum clock_mode)o.clock;
 	m.config.reset_ends = o.no_reboot;
-	return run_machine(&m, &o);
+	return o.verify ? verify(&m, &o) : run_machine(&m, &o);
 }
