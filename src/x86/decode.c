@@ -95,6 +95,8 @@ static bool offered(const ZydisDecodedInstruction *z, uint32_t mode, const struc
 		return false; /* XOP, 3DNow, EVEX, MVEX */
 	if (is_vector_vex(z) && !model_has(model, FEATURE_AVX))
 		return false; /* whatever else it came with */
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !need)
+		return false; /* AVX-512's mask instructions, AMX, Knights Corner's TZCNT and POPCNT, ... */
 	if (z->mnemonic == ZYDIS_MNEMONIC_VPCLMULQDQ && !model_has(model, FEATURE_PCLMUL))
 		return false;
 	if (z->meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && model_has(model, FEATURE_LM))
@@ -429,6 +431,16 @@ static uint16_t address_kind(const struct insn *i, uint32_t mode)
 	return i->asize == 4 && (code64 || i->seg == SEG_FLAT) ? INSN_ADDRESS32 : INSN_ADDRESS;
 }
 
+/* 90 with REX.B is XCHG R8, RAX, with F3 too; Zydis takes F3 for PAUSE all the same. A prefix that means nothing instead of F3 makes it right. */
+static unsigned decode_exchange(struct insn *i, const uint8_t *bytes, unsigned length, uint32_t mode, const struct x86_model *model)
+{
+	uint8_t copy[15];
+
+	for (unsigned n = 0; n < length; n++)
+		copy[n] = bytes[n] == 0xf3 ? 0x3e : bytes[n];
+	return x86_decode(i, copy, length, mode, model);
+}
+
 static unsigned invalid(struct insn *i, x86_exec_fn *fn, unsigned length)
 {
 	i->op = X86_OP_INVALID;
@@ -460,6 +472,8 @@ unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, ui
 		return invalid(i, x86_exec_gp, 15);
 	if (!ZYAN_SUCCESS(status))
 		return invalid(i, x86_exec_ud, 1);
+	if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B)
+		return decode_exchange(i, bytes, z.length, mode, model);
 
 	i->length = z.length;
 	i->opcode = z.opcode;
