@@ -197,16 +197,14 @@ EXEC(verw)
 EXEC(arpl)
 {
 	need_protected(core, i);
-	bool memory = i->form == FORM_MR;
-	gva_t at = memory ? x86_address(core, i, 2, ACCESS_WRITE) : 0;
-	if (memory)
-		x86_check_write(core, i, at, 2);
+	bool memory = i->form == FORM_MR; /* it is read first, and written only when it changes */
+	gva_t at = memory ? x86_address(core, i, 2, ACCESS_READ) : 0;
 	uint16_t value = memory ? x86_load16(core, i, at) : *reg16(core, i->dst), rpl = *reg16(core, i->src) & 3;
 	bool raise = (value & 3) < rpl;
 	if (raise) {
 		value = (uint16_t)((value & ~3u) | rpl);
 		if (memory)
-			x86_store16(core, i, at, value);
+			x86_store16(core, i, x86_address(core, i, 2, ACCESS_WRITE), value);
 		else
 			*reg16(core, i->dst) = value;
 	}
