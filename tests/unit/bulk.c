@@ -243,7 +243,7 @@ static void excuse_pieces(const struct outcome *host, struct outcome *ours)
 	unsigned op = hosttwin_insn.op, size = MAX(hosttwin_insn.size, hosttwin_insn.ssize);
 	bool several = op == X86_OP_BOUND || (op >= X86_OP_FADD && op <= X86_OP_FRSTOR && size >= 10);
 
-	if (several && faulted(ours) && faulted(host))
+	if (several && faulted(ours) && (faulted(host) || hosttwin_insn.asize == 2)) /* or it goes on at the start of the segment */
 		*ours = *host;
 }
 static void excuse_alignment_first(const struct outcome *host, struct outcome *ours)
