@@ -275,6 +275,14 @@ static int choose_model(struct machine *m, const struct run_options *o)
 	return EXIT_USAGE;
 }
 
+static bool written(const struct option_list *images)
+{
+	for (unsigned i = 0; i < images->count; i++)
+		if (!strstr(images->item[i], ",readonly"))
+			return true;
+	return false;
+}
+
 static int check(const struct run_options *o)
 {
 	if (!o->kernel && !o->bios) {
@@ -295,6 +303,10 @@ static int check(const struct run_options *o)
 		return EXIT_USAGE;
 	if (o->trace && trace_parse(o->trace))
 		return EXIT_USAGE;
+	if (o->verify && (written(&o->cards.disk) || written(&o->floppy))) {
+		log_error("--verify: two machines cannot write to one disk; put \",readonly\" behind the file's name");
+		return EXIT_USAGE;
+	}
 	if (o->name && !control_name_valid(o->name)) {
 		log_error("--name %s: a name has up to %d letters, digits, \"_\", \"-\" and \".\", and does not begin with \".\" or \"-\"",
 			  o->name, CONTROL_NAME_LONGEST);
