@@ -91,6 +91,7 @@ int device_save(struct device *d, struct buffer *b)
 	uint32_t version = d->class->version;
 	int error;
 
+	irq_home(d->vm);
 	pthread_mutex_lock(&d->lock);
 	buffer_put(b, &version, sizeof(version));
 	error = d->class->fields ? fields_save(d->class->fields, d, b) : b->error;
@@ -120,6 +121,7 @@ int device_load(struct device *d, struct buffer *b)
 {
 	int error;
 
+	irq_home(d->vm);
 	pthread_mutex_lock(&d->lock);
 	error = load_locked(d, b);
 	pthread_mutex_unlock(&d->lock);
