@@ -38,6 +38,12 @@ CHECK(BT_MXCSR, mxcsr);
 CHECK(BT_MXCSR_LIVE, mxcsr_live);
 CHECK(BT_AVX, avx);
 CHECK(BT_AFLAGS, aflags);
+CHECK(BT_IF, if_flag);
+CHECK(BT_AC, ac_flag);
+CHECK(BT_RFLAGS, rflags);
+CHECK(BT_ARITH_MASK, arith_mask);
+CHECK(BT_NO_EVENT, no_event);
+CHECK(BT_TABLES, tables);
 CHECK(BT_JUMPS, jumps);
 #undef CHECK
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
@@ -61,7 +67,7 @@ static int state_init(struct bt *bt)
 		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
-		.core = core, .xsave = &core->cpu.xsave,
+		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
 	};
 	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */
 	for (unsigned low = 0; low < 4; low++)
@@ -98,7 +104,7 @@ static int vcpu_init_(struct vcpu *vcpu)
 	vcpu->engine_data[BT_SLOT] = bt;
 	bt->vcpu = vcpu;
 	bt->shared = vcpu->vm->engine_data;
-	bt->counting = true;
+	bt->counting = vcpu->vm->config.clock == CLOCK_INSTRUCTIONS;
 	bt->avx = __builtin_cpu_supports("avx");
 	pthread_mutex_init(&bt->lock, NULL);
 	error = state_init(bt);

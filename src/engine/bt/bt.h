@@ -36,7 +36,10 @@ struct bt_state {
 	uint32_t mxcsr, mxcsr_live;
 	uint64_t avx;
 	uint16_t aflags;
-	uint8_t pad[30];
+	uint8_t pad[6];
+	uint64_t if_flag, ac_flag, rflags, arith_mask, no_event;
+	uint64_t *tables[2];
+	uint8_t pad2[32];
 	void *jumps[2][BT_JUMP_COUNT];
 };
 
@@ -104,7 +107,7 @@ struct bt {
 	struct bt_state *state;
 	struct vcpu *vcpu;
 	struct bt_vm *shared;
-	bool counting;                /* instructions are counted */
+	bool counting;                /* instructions are counted; else core.icount stands still in translated code */
 	bool avx;
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
@@ -122,6 +125,7 @@ struct bt {
 	uint32_t exits;
 	uint32_t hash[1 << BT_HASH_BITS];
 	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
+	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1 */
 	uint16_t jumps_filled[2][1024];
 	unsigned jumps_count[2];
 
@@ -165,6 +169,8 @@ int bt_cache_init(struct bt *);
 void bt_cache_fini(struct bt *);
 /* The block at RIP, which is exact, translated if need be. Raises the fault of a fetch. NULL: what is there has to be interpreted. */
 struct bt_block *bt_block_get(struct bt *);
+/* The block that the jump table has for RIP, or NULL. */
+struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
 /* Makes the exit lead to the block. */
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
 void bt_jump_set(struct bt *, struct bt_block *);

@@ -59,6 +59,7 @@ void bt_jump_set(struct bt *bt, struct bt_block *b)
 	if (bt->state->jumps[which][slot] == entry)
 		return;
 	bt->state->jumps[which][slot] = entry;
+	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
 	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
 		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
 	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
@@ -73,6 +74,16 @@ void bt_jumps_clear(struct bt *bt, unsigned which)
 	for (unsigned n = 0; n < count; n++)
 		bt->state->jumps[which][overflow ? n : bt->jumps_filled[which][n]] = (void *)(uintptr_t)bt_dispatch_entry;
 	bt->jumps_count[which] = 0;
+}
+
+struct bt_block *bt_jump_find(struct bt *bt, uint64_t rip)
+{
+	unsigned which = bt->vcpu->core.mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
+	struct bt_block *b = &bt->block[bt->jump_block[which][slot] - 1];
+
+	if (bt->state->jumps[which][slot] == (void *)(uintptr_t)bt_dispatch_entry || b->rip != rip)
+		return NULL;
+	return b;
 }
 
 /* --- pages --- */
@@ -260,7 +271,8 @@ void bt_exit_link(struct bt *bt, struct bt_exit *exit, struct bt_block *to)
 	exit->to = (uint32_t)(to - bt->block) + 1;
 	exit->next = to->incoming;
 	to->incoming = (uint32_t)(exit - bt->exit) + 1;
-	patch(bt, exit->patch, to->entry);
+	/* Who goes on ahead comes to an end of it, so only what leads back looks whether it shall leave. */
+	patch(bt, exit->patch, bt->counting || to->rip <= bt->block[exit->block].rip ? to->entry : to->body);
 	bt->stat.links++;
 }
 

@@ -100,6 +100,19 @@ void emit_pext(struct emit *e, unsigned to, unsigned from, struct operand mask)
 	emit_modrm(e, to, &mask);
 }
 
+void emit_pdep(struct emit *e, unsigned to, unsigned from, struct operand mask)
+{
+	emit_vex(e, 2, 3, true, false, to, from, &mask);
+	emit8(e, 0xf5);
+	emit_modrm(e, to, &mask);
+}
+
+void emit_wrgsbase(struct emit *e, unsigned from)
+{
+	emit8(e, 0xf3);
+	emit_op0f(e, true, 0xae, 3, operand_reg(from));
+}
+
 void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
 	struct operand rm = operand_reg(from);

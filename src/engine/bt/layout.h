@@ -34,6 +34,12 @@
 #define BT_MXCSR_LIVE 276
 #define BT_AVX 280           /* the upper halves are the guest's too */
 #define BT_AFLAGS 288         /* arithmetic flags in the form of x86_core.aflags */
-#define BT_JUMPS 320         /* host addresses by low bits of RIP, user code; then supervisor code */
+#define BT_IF 296            /* RFLAGS.IF and AC, in their places */
+#define BT_AC 304
+#define BT_RFLAGS 312        /* RFLAGS as PUSHF stores it, without these and the arithmetic flags */
+#define BT_ARITH_MASK 320
+#define BT_NO_EVENT 328      /* 0: an interrupt or NMI waits */
+#define BT_TABLES 336        /* what BT_TABLE is with AC clear, and set */
+#define BT_JUMPS 384         /* host addresses by low bits of RIP, user code; then supervisor code */
 
 #define BT_JUMP_BITS 14

@@ -126,6 +126,11 @@ static void miss_if_zero(struct translation *t, struct stub stub)
 	t->pending[t->shorts++].stub = stub_add(t, stub);
 }
 
+void memory_exec_if_zero(struct translation *t)
+{
+	miss_if_zero(t, (struct stub){ .kind = STUB_EXEC });
+}
+
 static void note(struct translation *t, unsigned size, bool write)
 {
 	t->rec->access = write ? BT_WRITE : BT_READ;

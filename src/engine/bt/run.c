@@ -19,6 +19,8 @@ static bool mode_fits(const struct x86_core *core)
 		return false;
 	if (x86_tlb_kind(core) >= BT_KINDS)
 		return false;
+	if (core->cpl != 0 && core->cpl != 3)
+		return false;
 	return (mode & MODE_CODE) == MODE_CODE64;
 }
 
@@ -68,6 +70,12 @@ static void *resume(struct bt *bt, uint32_t code)
 	s->aflags = core->aflags;
 	s->mxcsr = core->cpu.xsave.legacy.mxcsr;
 	s->avx = bt->avx && !(core->mode & MODE_AVX_UD);
+	s->if_flag = core->cpu.rflags & FLAG_IF;
+	s->ac_flag = core->cpu.rflags & FLAG_AC;
+	s->rflags = (core->cpu.rflags & ~(FLAGS_ARITH | FLAG_IF | FLAG_AC | FLAG_VM | FLAG_RF)) | FLAG_FIXED;
+	s->no_event = !(bt->vcpu->intr_pending || core->cpu.nmi_pending);
+	s->tables[0] = bt->table[TLB_SUPERVISOR];
+	s->tables[1] = bt->table[core->cpu.cr4 & CR4_SMAP ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR];
 	return bt->code + code;
 }
 
@@ -82,17 +90,25 @@ static void *start(struct bt *bt, struct bt_block *b)
 	if (!shadow)
 		return resume(bt, b->entry);
 	bt->vcpu->core.cpu.interrupt_shadow = 0;
-	bt->state->count += b->count;
+	if (bt->counting)
+		bt->state->count += b->count;
 	return resume(bt, b->body);
 }
 
 static struct bt *arrive(struct bt_state *s)
 {
-	struct vcpu *vcpu = vcpu_of(s->core);
+	struct x86_core *core = s->core;
+	struct bt *bt = bt_of(vcpu_of(core));
 
-	vcpu->core.aflags = s->aflags;
-	vcpu->core.icount = bt_of(vcpu)->limit + s->count;
-	return bt_of(vcpu);
+	core->aflags = s->aflags;
+	core->cpu.rflags = (core->cpu.rflags & ~FLAG_IF) | s->if_flag;
+	if (unlikely((core->cpu.rflags ^ s->ac_flag) & FLAG_AC)) {
+		core->cpu.rflags ^= FLAG_AC;
+		x86_mode_update(core);
+	}
+	if (bt->counting)
+		core->icount = bt->limit + s->count;
+	return bt;
 }
 
 /* Something has to be looked at before the next instruction. */
@@ -116,7 +132,10 @@ static void *onward(struct bt *bt)
 	bt->state->count = bt->vcpu->core.icount - bt->limit;
 	if (needs_engine(bt))
 		return NULL;
-	b = bt_block_get(bt);
+	keys_check(bt);
+	b = bt_jump_find(bt, bt->vcpu->core.cpu.gpr[X86_GPR_RIP]);
+	if (!b)
+		b = bt_block_get(bt);
 	if (!b) {
 		bt->interpret = true;
 		return NULL;
@@ -155,7 +174,8 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	if (rec->vector)
 		bt_fp_leave(bt);
 	core->cpu.gpr[X86_GPR_RIP] = b->rip;
-	core->icount -= b->count; /* all of the block is counted where it begins */
+	if (bt->counting)
+		core->icount -= b->count; /* all of the block is counted where it begins */
 	bt->went_on = false;
 	bt->stat.exec[rec->insn.op]++;
 	pair[0].exec(core, pair);
@@ -323,6 +343,10 @@ static void translated(struct bt *bt, const struct run_limit *limit)
 	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes both; one before it is seen here */
 	if (vcpu->kicked || bt->has_changes)
 		return;
+	if (!bt->counting && limit->icount != UINT64_MAX) {
+		bt->counting = true; /* from now on */
+		bt_cache_flush(bt);
+	}
 	bt->limit = core->icount + MIN(limit->icount - core->icount - BT_BLOCK_MAX, BIT(62));
 	bt->state->count = core->icount - bt->limit;
 	b = bt_block_get(bt);

@@ -6,11 +6,12 @@
 #include <string.h>
 #include "engine/bt/translate.h"
 #include "x86/cpuid.h"
+#include "x86/features.h"
 
 static bool ends_block(const struct insn *i)
 {
 	const struct x86_op_info *op = &x86_ops[i->op];
-	return (op->klass & CLASS_CONTROL) || op->translate == XLATE_END || i->op == X86_OP_INVALID;
+	return (op->klass & CLASS_CONTROL) || (op->translate == XLATE_END && i->op != X86_OP_STI) || i->op == X86_OP_INVALID;
 }
 
 static bool is_vector(const struct insn *i)
@@ -96,6 +97,98 @@ static bool leave(struct translation *t, const struct insn *i)
 	emit_op(e, wide, 0x8d, HOST_GUEST_RSP, operand_at(RBP, (int)t->width));
 	emit_mov(e, RBP, HOST_T);
 	return true;
+}
+
+/* --- what the kernel does at each entry and exit --- */
+
+static void store_constant(struct emit *e, int32_t field, uint32_t value)
+{
+	emit_op(e, false, 0xc7, 0, state_at(field));
+	emit32(e, value);
+}
+
+static void add_field(struct emit *e, int32_t field)
+{
+	emit_load(e, HOST_X, state_at(field));
+	emit_lea(e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+}
+
+static bool pushf(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (t->width != 8 || i->osize != 8)
+		return false;
+	emit8(e, 0x9c); /* PUSHF; POP R15: there is room for that before struct bt_state */
+	emit8(e, 0x41);
+	emit8(e, 0x5f);
+	emit_pext(e, HOST_T, HOST_T, state_at(BT_ARITH_MASK));
+	emit_pdep(e, HOST_T, HOST_T, state_at(BT_ARITH_MASK));
+	add_field(e, BT_RFLAGS);
+	add_field(e, BT_IF);
+	add_field(e, BT_AC);
+	emit_store(e, memory_stack(t, -8, 8, true, ALIGNED), HOST_T);
+	move_stack(t, -8);
+	return true;
+}
+
+/* The instruction behind it runs before any interrupt: there must be one in this block, where none is taken. What waits for
+ * the interrupt flag is a case for the exec function. */
+static bool sti(struct translation *t, const struct insn *i)
+{
+	if (t->id + 1 == t->block->insn + t->block->count)
+		return false;
+	emit_load(&t->e, HOST_X, state_at(BT_NO_EVENT));
+	memory_exec_if_zero(t);
+	store_constant(&t->e, BT_IF, FLAG_IF);
+	return true;
+}
+
+static bool swapgs(struct translation *t)
+{
+	struct emit *e = &t->e;
+	struct operand kernel = operand_at(HOST_T, offsetof(struct x86_core, cpu.kernel_gs_base));
+
+	emit_load(e, HOST_T, state_at(BT_CORE));
+	emit_load(e, HOST_X, kernel);
+	emit_store(e, state_at(BT_SAVED), HOST_X);
+	emit_load(e, HOST_X, state_at(BT_GS_BASE));
+	emit_store(e, kernel, HOST_X);
+	emit_load(e, HOST_X, state_at(BT_SAVED));
+	emit_store(e, operand_at(HOST_T, offsetof(struct x86_core, cpu.seg[SEG_GS].base)), HOST_X);
+	emit_store(e, state_at(BT_GS_BASE), HOST_X);
+	return true;
+}
+
+static bool set_ac(struct translation *t, bool ac)
+{
+	struct emit *e = &t->e;
+
+	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP))
+		return false;
+	emit_load(e, HOST_T, state_at(BT_TABLES + 8 * ac));
+	emit_store(e, state_at(BT_TABLE), HOST_T);
+	emit_wrgsbase(e, HOST_T);
+	store_constant(e, BT_AC, ac ? FLAG_AC : 0);
+	return true;
+}
+
+static bool system_emit(struct translation *t, const struct insn *i)
+{
+	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
+
+	if (i->op == X86_OP_PUSHFQ)
+		return pushf(t, i);
+	if (!supervisor)
+		return false;
+	switch (i->op) {
+	case X86_OP_CLI: return store_constant(&t->e, BT_IF, 0), true;
+	case X86_OP_STI: return sti(t, i);
+	case X86_OP_SWAPGS: return t->width == 8 && swapgs(t);
+	case X86_OP_STAC: return set_ac(t, true);
+	case X86_OP_CLAC: return set_ac(t, false);
+	default: return false;
+	}
 }
 
 /* --- instructions as themselves --- */
@@ -303,6 +396,8 @@ static bool native(struct translation *t, const struct insn *i)
 		return false;
 	if (x86_ops[i->op].translate == XLATE_BRANCH)
 		return flow_emit(t, i);
+	if (system_emit(t, i))
+		return true;
 	switch (i->op) {
 	case X86_OP_PUSH: return push(t, i);
 	case X86_OP_POP: return pop(t, i);

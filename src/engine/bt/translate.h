@@ -70,6 +70,8 @@ bool memory_aligned(const struct translation *, const struct insn *i, const stru
 /* Short jumps reach 127 bytes: before more is written, those that wait get a long jump within reach. */
 void memory_island(struct translation *, bool around);
 void memory_room(struct translation *);
+/* The exec function does the instruction if HOST_X is zero. */
+void memory_exec_if_zero(struct translation *);
 unsigned stub_add(struct translation *, struct stub);
 void stubs_emit(struct translation *);
 
