@@ -180,7 +180,7 @@ static int probe(struct engine_report *report)
 	if (missing)
 		snprintf(report->why, sizeof(report->why), "this host has no %s; use interp", missing);
 	else
-		snprintf(report->why, sizeof(report->why), "64-bit guest code translated to host code; the rest is interpreted");
+		snprintf(report->why, sizeof(report->why), "32- and 64-bit protected-mode code is translated to host code; the rest is interpreted");
 	return 0;
 }
 

@@ -213,7 +213,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 		bt_cache_flush(bt);
 	bt_holders_add(bt, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
-	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
+	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = bt_mode(core) };
 	struct bt_page *page = page_get(bt, entry->page);
 	if (!page)
 		return NULL;
@@ -230,7 +230,7 @@ struct bt_block *bt_block_get(struct bt *bt)
 	uint64_t rip = core->cpu.gpr[X86_GPR_RIP], at = linear_of(core, rip);
 	struct fetch_entry entry = *x86_fetch_page(core, at);
 	gpa_t gpa = entry.page + (at & (X86_PAGE_SIZE - 1));
-	struct bt_block *b = look_up(bt, gpa, rip, core->mode);
+	struct bt_block *b = look_up(bt, gpa, rip, bt_mode(core));
 
 	if (b)
 		return b;

@@ -26,12 +26,18 @@ static unsigned fetch(struct translation *t, unsigned guest, unsigned scratch)
 	return scratch;
 }
 
+/* A segment of 32-bit code that has a base, and no limit that could be exceeded. */
+static bool is_plain(const struct translation *t, const struct insn *i)
+{
+	return t->width == 4 && i->asize == 4 && ((i->seg == SEG_FS && (t->block->mode & BT_FS_PLAIN)) || (i->seg == SEG_GS && (t->block->mode & BT_GS_PLAIN)));
+}
+
 bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 {
-	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8, truncated = i->flags & INSN_ADDRESS32;
+	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8, plain = is_plain(t, i), truncated = (i->flags & INSN_ADDRESS32) || plain;
 	unsigned b = HOST_NONE, x = HOST_NONE;
 
-	if ((i->flags & INSN_ADDRESS) || !fits32(i->disp) || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
+	if (((i->flags & INSN_ADDRESS) && !plain) || !fits32(i->disp) || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
 		return false;
 	if (!base && !index) {
 		uint64_t at = (i->base == X86_GPR_RIP * 8 ? t->block->rip : 0) + (uint64_t)i->disp;
@@ -41,9 +47,10 @@ bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 		if (i->seg == SEG_FLAT)
 			return true;
 		emit_load(&t->e, HOST_T, state_at(i->seg == SEG_FS ? BT_FS_BASE : BT_GS_BASE));
-		if (fits32((int64_t)at)) {
-			if (at)
-				emit_lea(&t->e, HOST_T, operand_at(HOST_T, (int32_t)at));
+		if (t->width == 4) {
+			emit_lea32(&t->e, HOST_T, operand_at(HOST_T, (int32_t)at));
+		} else if (fits32((int64_t)at)) {
+			emit_lea(&t->e, HOST_T, operand_at(HOST_T, (int32_t)at));
 		} else {
 			emit_constant(&t->e, HOST_X, at);
 			emit_lea(&t->e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
@@ -66,7 +73,7 @@ bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 		emit_lea(&t->e, HOST_T, sum);
 	if (i->seg != SEG_FLAT) {
 		emit_load(&t->e, HOST_X, state_at(i->seg == SEG_FS ? BT_FS_BASE : BT_GS_BASE));
-		emit_lea(&t->e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+		emit_op(&t->e, t->width == 8, 0x8d, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
 	}
 	*ea = (struct ea){ .kind = EA_T };
 	return true;

@@ -15,13 +15,13 @@ static bool mode_fits(const struct x86_core *core)
 {
 	uint32_t mode = core->mode;
 
-	if ((mode & (MODE_PROTECTED | MODE_V86)) != MODE_PROTECTED || !(core->cpu.cr0 & CR0_PG))
+	if ((mode & (MODE_PROTECTED | MODE_V86)) != MODE_PROTECTED)
 		return false;
 	if (x86_tlb_kind(core) >= BT_KINDS)
 		return false;
 	if (core->cpl != 0 && core->cpl != 3)
 		return false;
-	return (mode & MODE_CODE) == MODE_CODE64;
+	return (mode & MODE_CODE) == MODE_CODE64 || (mode & (MODE_CODE | MODE_STACK | MODE_FLAT)) == (MODE_CODE32 | MODE_STACK32 | MODE_FLAT);
 }
 
 bool bt_fits(const struct x86_core *core)
@@ -47,14 +47,15 @@ static void keys_check(struct bt *bt)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned which = core->mode & MODE_USER ? 0 : 1;
+	uint32_t mode = bt_mode(core);
 
-	if (bt->generation[0] != core->mapping_generation || (which == 0 && bt->mode[0] != core->mode))
+	if (bt->generation[0] != core->mapping_generation || (which == 0 && bt->mode[0] != mode))
 		bt_jumps_clear(bt, 0);
-	if (bt->generation[1] != core->supervisor_generation || (which == 1 && bt->mode[1] != core->mode))
+	if (bt->generation[1] != core->supervisor_generation || (which == 1 && bt->mode[1] != mode))
 		bt_jumps_clear(bt, 1);
 	bt->generation[0] = core->mapping_generation;
 	bt->generation[1] = core->supervisor_generation;
-	bt->mode[which] = core->mode;
+	bt->mode[which] = mode;
 }
 
 /* Makes everything ready for translated code; where it goes on is passed through. */
@@ -179,7 +180,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	bt->went_on = false;
 	bt->stat.exec[rec->insn.op]++;
 	pair[0].exec(core, pair);
-	if (bt->went_on && rec->resumes && !b->dead && core->mode == b->mode && stack_fits(core))
+	if (bt->went_on && rec->resumes && !b->dead && bt_mode(core) == b->mode && stack_fits(core))
 		return resume(bt, rec[1].code);
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
 		core->cpu.gpr[X86_GPR_RIP] = (uint32_t)core->cpu.gpr[X86_GPR_RIP];

@@ -92,6 +92,10 @@ static bool leave(struct translation *t, const struct insn *i)
 
 	if (i->osize != t->width)
 		return false;
+	if (!wide) {
+		emit_lea32(e, HOST_T, operand_at(RBP, 0));
+		ea.kind = EA_T;
+	}
 	struct operand frame = memory_access(t, &ea, t->width, false, STRICT);
 	emit_op(e, wide, 0x8b, HOST_T, frame);
 	emit_op(e, wide, 0x8d, HOST_GUEST_RSP, operand_at(RBP, (int)t->width));
@@ -117,7 +121,7 @@ static bool pushf(struct translation *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 
-	if (t->width != 8 || i->osize != 8)
+	if (i->osize != t->width)
 		return false;
 	emit8(e, 0x9c); /* PUSHF; POP R15: there is room for that before struct bt_state */
 	emit8(e, 0x41);
@@ -127,8 +131,12 @@ static bool pushf(struct translation *t, const struct insn *i)
 	add_field(e, BT_RFLAGS);
 	add_field(e, BT_IF);
 	add_field(e, BT_AC);
-	emit_store(e, memory_stack(t, -8, 8, true, ALIGNED), HOST_T);
-	move_stack(t, -8);
+	emit_store(e, state_at(BT_SAVED), HOST_T);
+	struct operand top = memory_stack(t, -(int)t->width, t->width, true, ALIGNED);
+	emit_lea(e, HOST_X, top);
+	emit_load(e, HOST_T, state_at(BT_SAVED));
+	emit_op(e, t->width == 8, 0x89, HOST_T, operand_at(HOST_X, 0));
+	move_stack(t, -(int)t->width);
 	return true;
 }
 
@@ -177,7 +185,7 @@ static bool system_emit(struct translation *t, const struct insn *i)
 {
 	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
 
-	if (i->op == X86_OP_PUSHFQ)
+	if (i->op == X86_OP_PUSHFQ || i->op == X86_OP_PUSHFD)
 		return pushf(t, i);
 	if (!supervisor)
 		return false;
@@ -264,16 +272,57 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 		vector |= r[n]->kind == SHAPE_VECTOR;
 		stack |= writes(r[n], RSP);
 	}
-	if (stack && !keeps_stack(t, i))
+	if (stack && !keeps_stack(t, i) && !(i->op == X86_OP_MOV && writes(&s->reg, RSP) && i->size == t->width) &&
+	    !(i->op == X86_OP_MOV && writes(&s->rm, RSP) && !s->has_memory && i->size == t->width) &&
+	    !(i->op == X86_OP_LEA && i->size == t->width))
 		return false;
 	if (s->vex && vector && !t->bt->avx)
 		return false;
 	return !s->has_memory || i->op == X86_OP_LEA || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
 }
 
+/* The value in HOST_T becomes RSP, if it is aligned; else the instruction is done by its exec function. */
+static void set_stack(struct translation *t)
+{
+	struct emit *e = &t->e;
+	uint32_t ok;
+
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_LOW_MASK + (t->width == 8 ? 16 : 8)));
+	ok = emit_short(e, 0xe3);
+	unsigned stub = stub_add(t, (struct stub){ .kind = STUB_EXEC });
+	t->stub[stub].fix = emit_jump(e, -1);
+	emit_patch_short(e, ok, e->at);
+	emit_op(e, t->width == 8, 0x8b, HOST_GUEST_RSP, operand_reg(HOST_T));
+}
+
+/* MOV to RSP */
+static bool mov_stack(struct translation *t, const struct insn *i, const struct x86_shape *s)
+{
+	struct emit *e = &t->e;
+	struct ea ea;
+
+	if (s->has_memory) {
+		if (!memory_address(t, i, &ea))
+			return false;
+		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
+		emit_op(e, t->width == 8, 0x8b, HOST_T, rm);
+	} else if (i->form == FORM_RR) {
+		unsigned host = guest_host(i->src / 8);
+		if (host == HOST_NONE)
+			emit_load(e, HOST_T, guest_slot(i->src / 8));
+		else
+			emit_op(e, t->width == 8, 0x8b, HOST_T, operand_reg(host));
+	} else {
+		return false;
+	}
+	set_stack(t);
+	return true;
+}
+
 static bool lea(struct translation *t, const struct insn *i)
 {
 	unsigned guest = i->dst / 8, host = guest_host(guest), to = host == HOST_NONE ? HOST_T : host;
+	bool stack = guest == RSP && !keeps_stack(t, i);
 	bool wide = i->size == 8;
 	struct insn flat = *i;
 	struct ea ea;
@@ -285,11 +334,15 @@ static bool lea(struct translation *t, const struct insn *i)
 		flat.flags = (uint16_t)((flat.flags & ~INSN_ADDRESS) | INSN_ADDRESS32);
 	if (!memory_address(t, &flat, &ea))
 		return false;
+	if (stack)
+		to = HOST_T;
 	if (ea.kind == EA_CONST)
 		emit_constant(&t->e, to, wide ? ea.constant : (uint32_t)ea.constant);
 	else
 		emit_op(&t->e, wide, 0x8d, to, operand_at(ea.kind == EA_BASE ? ea.base : HOST_T, ea.kind == EA_BASE ? ea.disp : 0));
-	if (host == HOST_NONE)
+	if (stack)
+		set_stack(t);
+	else if (host == HOST_NONE)
 		emit_store(&t->e, guest_slot(guest), HOST_T);
 	return true;
 }
@@ -388,6 +441,29 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	return true;
 }
 
+/* What 64-bit code has no encoding for, or none with these operands, is written another way. */
+static void long_forms(const struct insn *i, struct x86_shape *s)
+{
+	if (s->vex || s->map)
+		return;
+	if ((s->opcode & 0xf0) == 0x40) { /* INC, DEC */
+		s->has_modrm = true;
+		s->in_opcode = false;
+		s->rm = s->op;
+		s->op = (struct shape_register){ 0 };
+		s->reg = (struct shape_register){ .number = s->opcode >> 3 & 1 };
+		s->opcode = 0xff;
+	} else if (s->opcode == 0x82) {
+		s->opcode = 0x80;
+	} else if (i->op == X86_OP_MOV && s->opcode >= 0xa0 && s->opcode <= 0xa3) { /* AL or rAX, and an address */
+		s->has_modrm = true;
+		s->other_memory = false;
+		s->reg = (struct shape_register){ .kind = SHAPE_GPR, .number = RAX, .byte = !(s->opcode & 1), .written = s->opcode < 0xa2 };
+		s->opcode = s->opcode < 0xa2 ? s->opcode - 0xa0 + 0x8a : s->opcode - 0xa2 + 0x88;
+		s->tail_size = 0;
+	}
+}
+
 static bool native(struct translation *t, const struct insn *i)
 {
 	struct x86_shape s;
@@ -406,19 +482,15 @@ static bool native(struct translation *t, const struct insn *i)
 	}
 	if (is_nop(i))
 		return true;
-	if (!x86_decode_shape(&s, t->bytes, i->length, t->block->mode, t->bt->vcpu->core.model) || !translatable(t, i, &s))
+	if (!x86_decode_shape(&s, t->bytes, i->length, t->block->mode & BT_MODE_DECODE, t->bt->vcpu->core.model))
+		return false;
+	long_forms(i, &s);
+	if (!translatable(t, i, &s))
 		return false;
 	if (i->op == X86_OP_LEA)
 		return lea(t, i);
-	/* What are REX prefixes in 64-bit code, the short INC and DEC, are written as the long ones. */
-	if (!s.vex && !s.map && (s.opcode & 0xf0) == 0x40) {
-		s.has_modrm = true;
-		s.in_opcode = false;
-		s.rm = s.op;
-		s.op = (struct shape_register){ 0 };
-		s.reg = (struct shape_register){ .number = s.opcode >> 3 & 1 };
-		s.opcode = 0xff;
-	}
+	if (i->op == X86_OP_MOV && (writes(&s.reg, RSP) || writes(&s.rm, RSP)))
+		return mov_stack(t, i, &s);
 	return again(t, i, &s);
 }
 
@@ -491,7 +563,7 @@ static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, 
 		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
 		rec->insn.offset = b->bytes;
 		rec->insn.index = (uint8_t)b->count;
-		unsigned n = x86_decode(&rec->insn, bytes + b->bytes, available - b->bytes, b->mode, model);
+		unsigned n = x86_decode(&rec->insn, bytes + b->bytes, available - b->bytes, b->mode & BT_MODE_DECODE, model);
 		if (!n)
 			break;
 		ends = ends_block(&rec->insn);
