@@ -552,6 +552,11 @@ static struct shape_register shape_register(const ZydisDecodedOperand *op)
 		s.kind = SHAPE_VECTOR;
 		s.number = (uint8_t)ZydisRegisterGetId(r);
 		break;
+	case ZYDIS_REGCLASS_X87:
+	case ZYDIS_REGCLASS_MMX:
+		s.kind = SHAPE_FPU;
+		s.number = (uint8_t)ZydisRegisterGetId(r);
+		break;
 	default:
 		break;
 	}

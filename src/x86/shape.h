@@ -8,7 +8,8 @@ enum shape_kind {
 	SHAPE_NONE,   /* no register there: an opcode extension, or nothing */
 	SHAPE_GPR,
 	SHAPE_VECTOR, /* XMM or YMM */
-	SHAPE_OTHER,  /* x87, MMX, segment, control, debug */
+	SHAPE_FPU,    /* x87 or MMX */
+	SHAPE_OTHER,  /* segment, control, debug */
 };
 
 struct shape_register {

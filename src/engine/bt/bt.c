@@ -44,6 +44,10 @@ CHECK(BT_RFLAGS, rflags);
 CHECK(BT_ARITH_MASK, arith_mask);
 CHECK(BT_NO_EVENT, no_event);
 CHECK(BT_TABLES, tables);
+CHECK(BT_FPU, fpu);
+CHECK(BT_FPU_LIVE, fpu_live);
+CHECK(BT_FPU_LAST, fpu_last);
+CHECK(BT_FPU_OPERAND, fpu_operand);
 CHECK(BT_JUMPS, jumps);
 #undef CHECK
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
@@ -64,7 +68,7 @@ static int state_init(struct bt *bt)
 	bt->state = (struct bt_state *)(p + GUARD + STATE_ROOM);
 	*bt->state = (struct bt_state){
 		.jump_mask = BT_JUMP_COUNT - 1,
-		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,

@@ -39,7 +39,8 @@ struct bt_state {
 	uint8_t pad[6];
 	uint64_t if_flag, ac_flag, rflags, arith_mask, no_event;
 	uint64_t *tables[2];
-	uint8_t pad2[32];
+	void *fpu;
+	uint64_t fpu_live, fpu_last, fpu_operand;
 	void *jumps[2][BT_JUMP_COUNT];
 };
 
@@ -52,6 +53,8 @@ struct bt_insn {                      /* a guest instruction of a block; behind 
 	bool resumes;                 /* after its exec function the next one may follow */
 };
 enum bt_access { BT_NO_ACCESS, BT_READ, BT_WRITE };
+
+#define BT_FPU_NONE 0xffffffffu
 
 struct bt_exit {                      /* a direct jump within the page: it is patched to lead to its target's block */
 	uint32_t block, to;           /* index + 1 of the block that it leads to, 0: none */
@@ -217,10 +220,12 @@ bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned
 
 /* run.c -- called by enter.S; they return where to go on, or NULL to leave to bt_run. */
 void *bt_c_exec(struct bt_state *, uint32_t insn), *bt_c_miss(struct bt_state *, uint32_t what), *bt_c_segv(struct bt_state *, uint32_t insn);
-void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t exit), *bt_c_poll(struct bt_state *, uint32_t insn);
+void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t exit), *bt_c_poll(struct bt_state *, uint32_t insn),
+	*bt_c_fpu(struct bt_state *, uint32_t insn);
 /* Can the processor, as it is now, run translated code? */
 bool bt_fits(const struct x86_core *);
 int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
+/* Vector, x87 and MXCSR state is in the core afterwards, and the host's own in the processor. */
 void bt_fp_leave(struct bt *);
 
 /* signal.c -- Takes SIGSEGV, SIGBUS and SIGFPE of translated code. */
@@ -230,5 +235,6 @@ void bt_signals_thread(struct bt *);
 
 /* enter.S */
 void bt_enter(struct bt_state *, void *host);
-void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void);
+void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
+	bt_fpu_entry(void);
 void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void);

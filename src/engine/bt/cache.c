@@ -144,6 +144,7 @@ static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t
 
 void bt_cache_flush(struct bt *bt)
 {
+	bt_fp_leave(bt); /* x87 state may name an instruction */
 	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
 		for (struct bt_page *p = bt->pages[n]; p; p = p->next)
 			bt_holders_remove(bt, p->page);

@@ -44,6 +44,7 @@ static void watch(struct bt *bt, uint64_t number)
 {
 	struct vm *vm = bt->vcpu->vm;
 
+	bt_fp_leave(bt); /* at a safe point everybody may look at the state */
 	if (vm->config.cpus > 1)
 		vcpu_stop_all(vm);
 	page_bits_set(&vm->memory, number, PAGE_TRANSLATED);

@@ -40,6 +40,10 @@
 #define BT_ARITH_MASK 320
 #define BT_NO_EVENT 328      /* 0: an interrupt or NMI waits */
 #define BT_TABLES 336        /* what BT_TABLE is with AC clear, and set */
+#define BT_FPU 352           /* entry of enter.S */
+#define BT_FPU_LIVE 360      /* the guest's x87 and MMX state is in the processor */
+#define BT_FPU_LAST 368      /* the x87 instruction that FIP, FOP and FDP tell of, and where its operand was */
+#define BT_FPU_OPERAND 376
 #define BT_JUMPS 384         /* host addresses by low bits of RIP, user code; then supervisor code */
 
 #define BT_JUMP_BITS 14

@@ -138,6 +138,12 @@ void memory_exec_if_zero(struct translation *t)
 	miss_if_zero(t, (struct stub){ .kind = STUB_EXEC });
 }
 
+void memory_want_fpu(struct translation *t)
+{
+	emit_load(&t->e, HOST_X, state_at(BT_FPU_LIVE));
+	miss_if_zero(t, (struct stub){ .kind = STUB_FPU });
+}
+
 static void note(struct translation *t, unsigned size, bool write)
 {
 	t->rec->access = write ? BT_WRITE : BT_READ;
@@ -247,6 +253,10 @@ void stubs_emit(struct translation *t)
 		case STUB_EXEC:
 			argument(e, s->insn);
 			emit_jump_through(e, state_at(BT_EXEC));
+			break;
+		case STUB_FPU:
+			argument(e, s->insn);
+			emit_jump_through(e, state_at(BT_FPU));
 			break;
 		case STUB_LINK:
 			t->bt->exit[s->exit].stub = e->at;

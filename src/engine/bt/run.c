@@ -35,8 +35,58 @@ static bool stack_fits(const struct x86_core *core)
 	return !(core->cpu.gpr[RSP] & ((core->mode & MODE_CODE) == MODE_CODE64 ? 7 : 3));
 }
 
+/* x87 and MMX state is loaded by the first instruction that wants it, and stays until something else does. FIP, FDP and FOP are those
+ * of the guest's last instruction, which translated code notes; what the host would tell of its own is not looked at. */
+static void fpu_enter(struct bt *bt)
+{
+	struct x86_fxsave image __attribute__((aligned(16)));
+
+	bt_fp_leave(bt);
+	image = bt->vcpu->core.cpu.xsave.legacy;
+	image.fip = image.fdp = image.fop = 0;
+	image.mxcsr = mxcsr_default;
+	asm volatile("fxrstor64 %0" : : "m"(image));
+	bt->state->fpu_live = 1;
+	bt->state->fpu_last = BT_FPU_NONE;
+}
+
+static void fpu_note(struct bt *bt, const struct bt_insn *rec)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	struct x86_fxsave *guest = &core->cpu.xsave.legacy;
+	const struct insn *i = &rec->insn;
+	bool code64 = (bt->block[rec->block].mode & MODE_CODE) == MODE_CODE64;
+	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
+
+	guest->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
+	guest->fip = bt->block[rec->block].rip + i->offset;
+	if (!code64)
+		guest->fip = (uint32_t)guest->fip | (uint64_t)core->cpu.seg[SEG_CS].selector << 32;
+	if (!rec->access)
+		return;
+	guest->fdp = (bt->state->fpu_operand - core->cpu.seg[i->seg].base) & size_mask(i->asize);
+	if (!code64)
+		guest->fdp |= (uint64_t)core->cpu.seg[seg].selector << 32;
+}
+
+static void fpu_leave(struct bt *bt)
+{
+	struct x86_fxsave image __attribute__((aligned(16))), *guest = &bt->vcpu->core.cpu.xsave.legacy;
+
+	asm volatile("fxsave64 %0\n\tfninit" : "=m"(image));
+	guest->fcw = image.fcw;
+	guest->fsw = image.fsw;
+	guest->ftw = image.ftw;
+	memcpy(guest->st, image.st, sizeof(guest->st));
+	if (bt->state->fpu_last != BT_FPU_NONE)
+		fpu_note(bt, &bt->insn[bt->state->fpu_last]);
+	bt->state->fpu_live = 0;
+}
+
 void bt_fp_leave(struct bt *bt)
 {
+	if (bt->state->fpu_live)
+		fpu_leave(bt);
 	if (!bt->state->mxcsr_live)
 		return;
 	__builtin_ia32_ldmxcsr(({ bt->vcpu->core.cpu.xsave.legacy.mxcsr = __builtin_ia32_stmxcsr(); mxcsr_default; }));
@@ -288,6 +338,14 @@ void *bt_c_poll(struct bt_state *s, uint32_t insn)
 
 	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[bt->insn[insn].block].rip;
 	return NULL;
+}
+
+void *bt_c_fpu(struct bt_state *s, uint32_t insn)
+{
+	struct bt *bt = arrive(s);
+
+	fpu_enter(bt);
+	return resume(bt, bt->insn[insn].code);
 }
 
 /* --- the loop --- */

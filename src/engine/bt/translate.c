@@ -240,6 +240,16 @@ static bool writes(const struct shape_register *r, unsigned guest)
 	return r->kind == SHAPE_GPR && r->written && r->number == guest;
 }
 
+static bool is_x87(const struct x86_shape *s)
+{
+	return !s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf;
+}
+
+static bool uses_fpu(const struct insn *i, const struct x86_shape *s)
+{
+	return is_x87(s) || (i->flags & INSN_MMX) || i->op == X86_OP_EMMS || i->op == X86_OP_FWAIT;
+}
+
 static bool translatable(const struct translation *t, const struct insn *i, const struct x86_shape *s)
 {
 	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
@@ -249,10 +259,16 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || i->exec == x86_exec_ud || i->exec == x86_exec_nm ||
 	    i->exec == x86_exec_gp)
 		return false;
-	if ((i->flags & INSN_MMX) || (!s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf) || s->other_memory)
+	if (s->other_memory)
 		return false;
 	switch (i->op) {
-	case X86_OP_CLD: case X86_OP_STD: case X86_OP_EMMS: case X86_OP_FWAIT: case X86_OP_SALC: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
+	case X86_OP_FNINIT: case X86_OP_FNCLEX: /* a PC's error line may have to be told */
+		return false;
+	case X86_OP_FLDCW:
+		if (!(t->bt->vcpu->core.cpu.cr0 & CR0_NE))
+			return false;
+		break;
+	case X86_OP_CLD: case X86_OP_STD: case X86_OP_SALC: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
 	case X86_OP_PAUSE: /* which makes room for other processors */
 		return false;
 	case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
@@ -278,7 +294,7 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 		return false;
 	if (s->vex && vector && !t->bt->avx)
 		return false;
-	return !s->has_memory || i->op == X86_OP_LEA || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
+	return !s->has_memory || i->op == X86_OP_LEA || (is_x87(s) && s->memory_size == 10) || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
 }
 
 /* The value in HOST_T becomes RSP, if it is aligned; else the instruction is done by its exec function. */
@@ -398,6 +414,8 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	struct operand rm;
 	struct ea ea;
 
+	if (uses_fpu(i, s))
+		memory_want_fpu(t);
 	if (s->has_memory) {
 		unsigned size = s->memory_size;
 		if ((high || by_rcx) && in_slot(s))
@@ -406,7 +424,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 			return false;
 		if (!memory_address(t, i, &ea))
 			return false;
-		if (size >= 16 && any_alignment(i, s) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
+		if ((size == 10 || (size >= 16 && any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
 			rm = memory_access_wide(t, &ea, size, s->memory_written);
 		else if (ea.kind == EA_CONST && (ea.constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
 			return false;
@@ -433,6 +451,14 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
+	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
+		store_constant(e, BT_FPU_LAST, t->id);
+		if (s->has_memory) {
+			if (ea.kind == EA_BASE)
+				emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
+			emit_store(e, state_at(BT_FPU_OPERAND), HOST_T);
+		}
+	}
 	for (unsigned n = 0; n < a.used; n++)
 		if (writes(&s->reg, a.guest[n]) || writes(&s->rm, a.guest[n]) || writes(&s->vvvv, a.guest[n]) || writes(&s->op, a.guest[n]))
 			emit_store(e, guest_slot(a.guest[n]), a.scratch[n]);

@@ -24,6 +24,7 @@ enum alignment {
 enum stub_kind {
 	STUB_MISS,    /* the entry is empty, or the access misaligned */
 	STUB_EXEC,    /* for the exec function */
+	STUB_FPU,     /* x87 state has to be loaded first */
 	STUB_LINK,    /* an exit that leads nowhere yet */
 	STUB_FAR,     /* a jump to another page */
 };
@@ -72,6 +73,8 @@ void memory_island(struct translation *, bool around);
 void memory_room(struct translation *);
 /* The exec function does the instruction if HOST_X is zero. */
 void memory_exec_if_zero(struct translation *);
+/* x87 state is in the processor behind this. */
+void memory_want_fpu(struct translation *);
 unsigned stub_add(struct translation *, struct stub);
 void stubs_emit(struct translation *);
 
