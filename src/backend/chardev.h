@@ -19,6 +19,7 @@ enum chardev_event { CHARDEV_INPUT = 0 /* data: bytes */, CHARDEV_WRITABLE = 1, 
 struct chardev {
 	const struct chardev_ops *ops;
 	struct device *sink;
+	unsigned event;      /* added to the kinds of its events, for a sink that has several */
 	_Atomic size_t room; /* bytes the sink can take now */
 };
 

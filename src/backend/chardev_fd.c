@@ -140,7 +140,7 @@ static void *writer(void *arg)
 		if (c->starved && c->used <= RING_SIZE / 2) {
 			c->starved = false;
 			pthread_mutex_unlock(&c->lock);
-			event_post(c->chardev.sink, CHARDEV_WRITABLE, NULL, 0);
+			event_post(c->chardev.sink, c->chardev.event + CHARDEV_WRITABLE, NULL, 0);
 			pthread_mutex_lock(&c->lock);
 		}
 	}
@@ -161,7 +161,7 @@ static void *reader(void *arg)
 		if (held_count && room) {
 			size_t len = MIN(held_count, room);
 			room_take(c, len);
-			event_post(c->chardev.sink, CHARDEV_INPUT, held, len);
+			event_post(c->chardev.sink, c->chardev.event + CHARDEV_INPUT, held, len);
 			held_count -= len;
 			memmove(held, held + len, held_count);
 			continue;
@@ -184,7 +184,7 @@ static void *reader(void *arg)
 					held[held_count++] = data[i];
 		} else if (got > 0) {
 			room_take(c, (size_t)got);
-			event_post(c->chardev.sink, CHARDEV_INPUT, data, (size_t)got);
+			event_post(c->chardev.sink, c->chardev.event + CHARDEV_INPUT, data, (size_t)got);
 		} else if (c->flags & CHARDEV_FD_PTY) {
 			unplugged = true;
 		} else if (got < 0 && (errno == EINTR || errno == EAGAIN)) {

@@ -175,7 +175,7 @@ bool terminal_input(struct terminal_escape *escape, struct chardev *chardev, str
 		report(vm, print_registers);
 		break;
 	case 'b':
-		event_post(chardev->sink, CHARDEV_BREAK, NULL, 0);
+		event_post(chardev->sink, chardev->event + CHARDEV_BREAK, NULL, 0);
 		break;
 	default:
 		print_help();

@@ -401,3 +401,20 @@ void memory_written(struct vm *vm, gpa_t gpa, uint64_t len)
 			code_changed(vm, gpa, size);
 	}
 }
+
+void memory_discard(struct vm *vm, gpa_t gpa, uint64_t len)
+{
+	struct memory *m = &vm->memory;
+	uint64_t size;
+
+	for (; len; gpa += size, len -= size) {
+		uint8_t *host = piece(vm, gpa, len, true, &size);
+		if (!host) { /* not RAM: on to the next page */
+			size = MIN(len, PAGE_SIZE - (gpa & ~X86_PAGE_MASK));
+			continue;
+		}
+		uint64_t at = memory_offset(m, host), start = align_up(at, PAGE_SIZE), end = align_down(at + size, PAGE_SIZE);
+		if (start < end && !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start, (off_t)(end - start)))
+			memory_written(vm, gpa + (start - at), end - start);
+	}
+}

@@ -124,6 +124,9 @@ int guest_write(struct vm *, gpa_t, const void *data, uint64_t len);
 int guest_iov_begin(struct vm *, gpa_t, uint64_t len, bool to_guest, struct iovec *, unsigned max);
 void guest_iov_end(struct vm *, gpa_t, uint64_t done, bool to_guest);
 
+/* Gives the host back what is behind whole pages of RAM; they read as zeros, as if those had been written. Anything else is left. Any thread. */
+void memory_discard(struct vm *, gpa_t, uint64_t len);
+
 /* Page bits by memfd page number. memory_written is what every writer owes: sets DIRTY, and tells the engines
  * (code_changed) if CODE, TRANSLATED or TRACED is set. */
 void memory_written(struct vm *, gpa_t, uint64_t len);
