@@ -43,6 +43,14 @@ endef
 $(eval $(call optional,liburing,src/backend/image_uring.c))
 $(eval $(call optional,libpng,src/backend/picture_png.c))
 $(eval $(call optional,libvncserver,src/backend/vnc.c))
+# Debian's slirp.pc asks for another package's that nothing here needs, so its header is looked for.
+ifneq ($(wildcard /usr/include/slirp/libslirp.h),)
+LDLIBS += -lslirp
+else
+SRC := $(filter-out src/backend/net_user.c,$(SRC))
+endif
+$(eval $(call optional,zlib,src/backend/qcow2_zlib.c))
+$(eval $(call optional,libzstd,src/backend/qcow2_zstd.c))
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
 # What several tests share is linked into each.

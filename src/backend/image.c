@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/image_internal.h"
+#include "backend/qcow2.h"
 #include "util/log.h"
 #include "util/options.h"
 #include "util/signals.h"
@@ -20,6 +21,7 @@ static const struct option_row rows[] = {
 	{ "format", "NAME", "", OPTION_STRING, AT(format), 0, 0 },
 	{ "serial", "TEXT", "", OPTION_STRING, AT(serial), 0, 0 },
 	{ "readonly", NULL, "", OPTION_FLAG, AT(readonly), 0, 0 },
+	{ "snapshot", NULL, "", OPTION_FLAG, AT(snapshot), 0, 0 },
 	{ "cache", "writeback|none", "", OPTION_CHOICE, AT(cache), 0, 0 },
 	{ "bus", "any|ide|virtio", "", OPTION_CHOICE, AT(bus), 0, 0 },
 	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
@@ -30,11 +32,15 @@ static const struct option_row rows[] = {
 
 static int open_block(struct image *image)
 {
-	unsigned flags = (image->readonly ? BLOCK_READONLY : 0) | (image->words.cache ? BLOCK_DIRECT : 0);
+	unsigned flags = (image->readonly || image->words.snapshot ? BLOCK_READONLY : 0) | (image->words.cache ? BLOCK_DIRECT : 0);
 	int error = block_open(&image->block, image->text, image->words.format, flags);
-	if (!error)
-		image->readonly |= image->block->readonly;
-	return error;
+	if (error)
+		return error;
+	image->guarded = !image->words.format && !image->block->format->probe;
+	if (image->words.snapshot && !image->readonly)
+		return qcow2_overlay(&image->block, image->block);
+	image->readonly |= image->block->readonly;
+	return 0;
 }
 
 int image_open(struct image **result, const char *spec, unsigned flags)
@@ -104,6 +110,24 @@ static int read_some(struct image *image, struct request *r, uint64_t there)
 	return error;
 }
 
+/* A guest could make a raw image look like one of another format, that names files of the host, and would get those with the next start.
+ * Only where the format was found by looking. */
+bool image_would_change_format(const struct image *image, const struct request *r)
+{
+	uint8_t start[IMAGE_SECTOR];
+	if (!image->guarded || r->op != IMAGE_WRITE || r->offset)
+		return false;
+	struct iovec part[r->count ? r->count : 1];
+	unsigned count = block_iov_part(part, r->iov, r->count, 0, sizeof(start));
+	size_t size = 0;
+	for (unsigned i = 0; i < count; size += part[i++].iov_len)
+		memcpy(start + size, part[i].iov_base, part[i].iov_len);
+	SET_FOREACH(struct block_format, f, block_formats)
+		if (f->probe && f->probe(start, size))
+			return true;
+	return false;
+}
+
 static int do_work(struct image *image, struct request *r)
 {
 	struct block *b = image->block;
@@ -116,6 +140,8 @@ static int do_work(struct image *image, struct request *r)
 		return -EROFS;
 	if (there < r->length)
 		return -ENOSPC;
+	if (image_would_change_format(image, r))
+		return -EPERM;
 	switch (r->op) {
 	case IMAGE_WRITE:
 		return b->format->write(b, r->offset, r->iov, r->count);

@@ -25,6 +25,7 @@ struct image {
 	struct image_words words;
 	char *text;             /* what the words point into */
 	bool readonly;
+	bool guarded;           /* a raw image that was taken for one by looking: it stays one */
 	struct device *device;
 	unsigned event;
 	bool threaded;          /* else requests complete by the timer */
@@ -54,5 +55,6 @@ SET_DECLARE(struct image_async, image_asyncs);
 
 /* image.c -- Does the request, on this thread. */
 void image_work(struct image *, struct request *);
+bool image_would_change_format(const struct image *, const struct request *);
 /* Tells the device, and frees it. Holding no lock. */
 void image_complete(struct image *, struct request *);

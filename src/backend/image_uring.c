@@ -126,7 +126,7 @@ static bool uring_submit(struct image *image, struct request *r)
 	struct uring *u = image->async_data;
 	bool simple = r->op == IMAGE_READ || (!image->readonly && (r->op == IMAGE_WRITE || r->op == IMAGE_FLUSH));
 	struct io_uring_sqe *sqe;
-	if (!simple || !within(image, r) || u->under_way == DEPTH || !(sqe = io_uring_get_sqe(&u->ring)))
+	if (!simple || !within(image, r) || image_would_change_format(image, r) || u->under_way == DEPTH || !(sqe = io_uring_get_sqe(&u->ring)))
 		return false;
 	if (r->op == IMAGE_FLUSH)
 		io_uring_prep_fsync(sqe, u->fd, IORING_FSYNC_DATASYNC);
