@@ -4,6 +4,9 @@
 #include "device/virtio.h"
 
 struct image;
+struct net;
+struct chardev;
+struct ninep;
 
 /* virtio_blk.c -- a disk. */
 #define VIRTIO_BLK_SERIAL 20
@@ -16,3 +19,31 @@ extern const struct device_class virtio_blk_class;
 
 /* virtio_rng.c -- random numbers of the host; where two runs are to be the same, of a generator with a fixed start. */
 extern const struct device_class virtio_rng_class;
+
+/* virtio_net.c -- a network card. */
+struct virtio_net_config {
+	struct net *net;
+};
+extern const struct device_class virtio_net_class;
+
+/* virtio_console.c -- terminals and channels. */
+#define VIRTIO_CONSOLE_PORTS 16
+struct virtio_console_config {
+	struct virtio_console_port {
+		struct chardev *chardev;
+		const char *name; /* a channel of that name; NULL: a terminal */
+	} port[VIRTIO_CONSOLE_PORTS];
+	unsigned ports;
+};
+extern const struct device_class virtio_console_class;
+
+/* virtio_balloon.c -- Event: how many bytes the guest is to give back (a uint64_t). */
+enum { VIRTIO_BALLOON_TARGET = 0 };
+extern const struct device_class virtio_balloon_class;
+uint64_t virtio_balloon_size(struct device *); /* any thread: how many it has given */
+
+/* virtio_9p.c -- a shared folder. */
+struct virtio_9p_config {
+	struct ninep *folder;
+};
+extern const struct device_class virtio_9p_class;
