@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Disks and what else sits in PCI slots, as the command line names them. */
 #include "cmd/cards.h"
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backend/chardev.h"
 #include "backend/image.h"
+#include "backend/net.h"
+#include "backend/ninep.h"
 #include "cmd/cmd.h"
 #include "util/log.h"
 
@@ -46,7 +52,65 @@ static int add_disk(struct cards *c, struct board_options *board, unsigned i, bo
 	return EXIT_OK;
 }
 
-int cards_open(struct cards *c, const struct card_options *o, struct board_options *board, bool firmware)
+static int add_net(struct cards *c, struct board_options *board, unsigned i, const char *spec, const char *machine)
+{
+	int error = net_open(&c->net[i], spec, machine, i);
+	if (error)
+		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+	struct board_card *card = add(c, board, &virtio_net_class, "net", i);
+	if (!card)
+		return EXIT_USAGE;
+	c->net_card[i].net = c->net[i];
+	card->config = &c->net_card[i];
+	card->slot = (unsigned)c->net[i]->words.slot;
+	return EXIT_OK;
+}
+
+static int add_share(struct cards *c, struct board_options *board, unsigned i, const char *spec)
+{
+	int error = ninep_open(&c->share[i], spec);
+	if (error)
+		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+	struct board_card *card = add(c, board, &virtio_9p_class, "share", i);
+	if (!card)
+		return EXIT_USAGE;
+	c->share_card[i].folder = c->share[i];
+	card->config = &c->share_card[i];
+	card->slot = ninep_slot(c->share[i]);
+	return EXIT_OK;
+}
+
+/* A port for each --console; they are one device. */
+static int add_port(struct cards *c, unsigned i, const char *spec)
+{
+	static const struct option_row rows[] = {
+		{ "name", "TEXT", "", OPTION_STRING, offsetof(struct virtio_console_port, name), 0, 0 },
+		{ .type = OPTION_END },
+	};
+	struct virtio_console_port *port = &c->console.port[i];
+	c->console_text[i] = strdup(spec);
+	if (!c->console_text[i] || option_words("--console", rows, port, c->console_text[i]))
+		return EXIT_USAGE;
+	int error = chardev_open(&port->chardev, c->console_text[i]);
+	c->console.ports++;
+	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
+}
+
+static int add_consoles(struct cards *c, const struct option_list *list, struct board_options *board)
+{
+	int status = EXIT_OK;
+	for (unsigned i = 0; i < list->count && !status; i++)
+		status = add_port(c, i, list->item[i]);
+	if (status || !list->count)
+		return status;
+	struct board_card *card = add(c, board, &virtio_console_class, "console", 0);
+	if (!card)
+		return EXIT_USAGE;
+	card->config = &c->console;
+	return EXIT_OK;
+}
+
+int cards_open(struct cards *c, const struct card_options *o, struct board_options *board, const char *machine, bool firmware)
 {
 	int status = EXIT_OK;
 	for (unsigned i = 0; i < o->disk.count && !status; i++) {
@@ -54,13 +118,33 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 			return EXIT_HOST;
 		status = add_disk(c, board, i, firmware);
 	}
+	for (unsigned i = 0; i < o->net.count && !status; i++)
+		status = add_net(c, board, i, o->net.item[i], machine);
+	for (unsigned i = 0; i < o->share.count && !status; i++)
+		status = add_share(c, board, i, o->share.item[i]);
+	if (!status)
+		status = add_consoles(c, &o->console, board);
 	if (!status && o->rng && !add(c, board, &virtio_rng_class, "rng", 0))
+		status = EXIT_USAGE;
+	if (!status && o->balloon && !add(c, board, &virtio_balloon_class, "balloon", 0))
 		status = EXIT_USAGE;
 	return status;
 }
 
+void cards_stop(struct cards *c)
+{
+	for (unsigned i = 0; i < c->console.ports; i++)
+		if (c->console.port[i].chardev)
+			c->console.port[i].chardev->ops->stop(c->console.port[i].chardev);
+}
+
 void cards_close(struct cards *c)
 {
-	for (unsigned i = 0; i < CARD_DISKS; i++)
+	for (unsigned i = 0; i < CARD_EACH; i++) {
 		image_close(c->disk[i]);
+		net_close(c->net[i]);
+		ninep_close(c->share[i]);
+		chardev_close(c->console.port[i].chardev);
+		free(c->console_text[i]);
+	}
 }

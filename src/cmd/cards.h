@@ -5,19 +5,26 @@
 #include "device/virtio_devices.h"
 #include "util/options.h"
 
-#define CARD_DISKS OPTION_LIST_MAX
+#define CARD_EACH OPTION_LIST_MAX /* of one kind */
 
 struct card_options { /* as given */
-	struct option_list disk;
-	bool rng;
+	struct option_list disk, net, console, share;
+	bool rng, balloon;
 };
 struct cards { /* what stands behind the cards, for as long as the VM */
-	struct image *disk[CARD_DISKS];
-	struct virtio_blk_config blk[CARD_DISKS];
+	struct image *disk[CARD_EACH];
+	struct virtio_blk_config blk[CARD_EACH];
+	struct net *net[CARD_EACH];
+	struct virtio_net_config net_card[CARD_EACH];
+	struct ninep *share[CARD_EACH];
+	struct virtio_9p_config share_card[CARD_EACH];
+	struct virtio_console_config console;
+	char *console_text[CARD_EACH];
 	char name[BOARD_CARDS][16];
 };
 
 /* cards.c -- Opens what the options name, and adds it to the board's. `firmware`: disks that say nothing are for a BIOS, so they are on the IDE
- * bus; else they are virtio disks. An exit status, after an error. */
-int cards_open(struct cards *, const struct card_options *, struct board_options *, bool firmware);
+ * bus; else they are virtio disks. `machine` is the VM's name. An exit status, after an error. */
+int cards_open(struct cards *, const struct card_options *, struct board_options *, const char *machine, bool firmware);
+void cards_stop(struct cards *);  /* the VM has ended: nothing of it is written any more */
 void cards_close(struct cards *); /* after the VM is gone */

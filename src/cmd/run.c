@@ -29,6 +29,7 @@
 #define PORT_NONE UINT64_MAX
 #define DEFAULT_MODEL "v2"
 #define VERIFY_EVERY 10000
+#define DEFAULT_NAME "doppel" /* for guests: the same in each run */
 
 struct run_options {
 	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *display, *screenshot, *screen_text;
@@ -53,7 +54,14 @@ static const struct option_row options[] = {
 	  OPTION_LIST, AT(initrd), 0, BOOT_MODULES },
 	{ "append", "STRING", "the kernel's command line", OPTION_STRING, AT(append), 0, 0 },
 	{ "disk", "FILE", "a hard disk: an image, or a block device, with words behind it as\n\"FILE,readonly,bus=virtio\"; "
-	  "the man page lists them", OPTION_LIST, AT(cards.disk), 0, CARD_DISKS },
+	  "the man page lists them", OPTION_LIST, AT(cards.disk), 0, CARD_EACH },
+	{ "net", "KIND", "a network card: user (no rights needed; \"user,forward=tcp:2222:22\"),\ntap=NAME or socket=PATH", OPTION_LIST, AT(cards.net), 0,
+	  CARD_EACH },
+	{ "share", "FOLDER", "a folder of the host, as \"FOLDER,tag=NAME\"; \",readonly\" behind it\nforbids writing", OPTION_LIST,
+	  AT(cards.share), 0, CARD_EACH },
+	{ "console", "BACKEND", "a virtio console: as --serial; with \",name=NAME\" behind it a channel", OPTION_LIST, AT(cards.console), 0,
+	  CARD_EACH },
+	{ "balloon", NULL, "a memory balloon (virtio): the guest gives back what it does not use", OPTION_FLAG, AT(cards.balloon), 0, 0 },
 	{ "cdrom", "FILE", "a CD or DVD: an ISO image", OPTION_LIST, AT(cdrom), 0, BOARD_DRIVES },
 	{ "floppy", "FILE", "a floppy disk in drive A: a raw image of 160K to 2880K, or\n\"FILE,readonly\"; given again, in drive B",
 	  OPTION_LIST, AT(floppy), 0, BOARD_FLOPPIES },
@@ -372,7 +380,7 @@ static int open_media(struct machine *m, const struct run_options *o)
 {
 	int status = o->boot ? parse_boot_order(o->boot, &m->board.boot_order) : EXIT_OK;
 	if (!status)
-		status = cards_open(&m->cards, &o->cards, &m->board, o->bios);
+		status = cards_open(&m->cards, &o->cards, &m->board, o->name ? o->name : DEFAULT_NAME, o->bios);
 	if (!status)
 		status = open_list(m->board.cdrom, &o->cdrom, IMAGE_READONLY);
 	if (!status)
@@ -520,6 +528,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 		for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
 			if (m->board.serial[i])
 				m->board.serial[i]->ops->stop(m->board.serial[i]);
+		cards_stop(&m->cards);
 		if (m->board.debugcon)
 			m->board.debugcon->ops->stop(m->board.debugcon);
 		if (m->board.bios_log)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Linux drives the virtio devices: what it writes to a disk is on the host's, what it reads is what the host put there, and it finds random
-# numbers.
+# Linux drives the virtio devices: what it writes to a disk is on the host's, what it reads is what the host put there; it finds random
+# numbers, a network that reaches the host and is reached from it, and consoles.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -25,7 +25,52 @@ echo locked >/dev/vdb 2>/dev/null || echo "vdb is read only"
 grep -c virtio /proc/interrupts
 dd if=/dev/hwrng bs=64 count=16 2>/dev/null | gzip -c | wc -c'
 
+# DHCP by busybox's client, which wants a script; then the host, by ping, and a page from a server of the host's; two channels.
+network_command='mkdir -p /etc
+printf "#!/bin/sh\n[ \$1 = bound ] && ip addr add \$ip/24 dev eth0 && ip route add default via \$router && echo bound \$ip \$dns\n" >/dhcp
+chmod +x /dhcp
+ip link set eth0 up
+udhcpc -i eth0 -n -q -s /dhcp 2>/dev/null
+ping -c 1 10.0.2.2 >/dev/null && echo "the host answers"
+echo "a guest says hello" | nc -l -p 7000 >/got &
+echo ready >/dev/vport0p1 || echo ready >/dev/vport1p1
+wait
+cat /got
+echo terminal >/dev/hvc0
+sleep 0.2
+ls /sys/class/virtio-ports'
+
+# A TCP forward, both ways: the host connects as soon as the guest says that it listens.
+talk() { # PORT FILE
+        local tries=600
+        until [[ -s $2 ]] || ((tries-- == 0)); do sleep 0.1; done
+        sleep 1
+        exec {connection}<>"/dev/tcp/127.0.0.1/$1" || return 0
+        echo 'a host says hello' >&"$connection"
+        timeout 20 cat <&"$connection" >"$scratch/talk" || true
+        exec {connection}>&-
+}
+
+network() { # ENGINE
+        local port=$((20000 + RANDOM % 20000)) talker
+        rm -f "$scratch/channel" "$scratch/terminal"
+        : >"$scratch/talk"
+        talk "$port" "$scratch/channel" &
+        talker=$!
+        boot_linux linux-cloud '' "$network_command" --engine "$1" --net "user,forward=tcp:$port:7000" --balloon \
+                --console "file:$scratch/terminal" --console "file:$scratch/channel,name=org.doppel.test"
+        wait "$talker" || true
+        booted "$1: network"
+        contains "$1: the guest has an address" "$out" 'bound 10.0.2.15 10.0.2.3'
+        contains "$1: the host answers a ping" "$out" 'the host answers'
+        contains "$1: through the forwarded port to the guest" "$out" 'a host says hello'
+        contains "$1: and from it" "$(<"$scratch/talk")" 'a guest says hello'
+        contains "$1: a virtio terminal" "$(cat "$scratch/terminal")" terminal
+        contains "$1: how to reach the port is told" "$err" "port 7000 of the guest is 127.0.0.1:$port on the host"
+}
+
 for engine in $(engines); do
+        if [[ -e /usr/include/slirp/libslirp.h ]]; then network "$engine"; else skip "$engine: network - needs libslirp-dev"; fi
         head -c $((sectors * 512)) /dev/urandom >"$scratch/disk"
         before=$(sha256sum <"$scratch/disk")
         head -c 1M /dev/zero >"$scratch/locked"

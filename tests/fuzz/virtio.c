@@ -3,7 +3,9 @@
  * input is a list of steps; the first byte chooses the device. */
 #include <stdlib.h>
 #include <unistd.h>
+#include "backend/chardev.h"
 #include "backend/image.h"
+#include "backend/net.h"
 #include "virtio_driver.h"
 
 #define QUEUES 2
@@ -11,6 +13,27 @@
 
 static struct image *image;
 static struct virtio_blk_config blk_config = { .queues = QUEUES };
+/* A network that takes frames and gives each back; a console that nobody listens to. */
+static int net_up(struct net *n)
+{
+	return 0;
+}
+
+static void net_down(struct net *n)
+{
+}
+
+static void net_echo(struct net *n, const struct net_offload *offload, const struct iovec *iov, unsigned count, size_t size)
+{
+	uint8_t frame[NET_FRAME_MAX];
+	iov_read(iov, count, 0, frame, sizeof(frame));
+	net_checksum(offload, frame, MIN(size, sizeof(frame)));
+}
+
+static const struct net_kind net_kind = { .name = "echo", .start = net_up, .stop = net_down, .send = net_echo };
+static struct net net = { .kind = &net_kind, .offload = NET_TAKES_CSUM | NET_TAKES_SEGMENTS | NET_GIVES_CSUM | NET_GIVES_SEGMENTS };
+static const struct virtio_net_config net_config = { .net = &net };
+static const struct virtio_console_config console_config = { .ports = 1 };
 static const struct device_place bridge[] = {
 	{ .class = &pci_class, .name = "pci", .irq = -1 },
 	{ .class = &piix3_class, .name = "piix3", .base = PCI_AT(1, 0), .irq = -1 },
@@ -18,6 +41,9 @@ static const struct device_place bridge[] = {
 static struct device_place kinds[] = {
 	{ .class = &virtio_rng_class, .name = "device", .base = DRIVER_AT, .irq = -1 },
 	{ .class = &virtio_blk_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &blk_config },
+	{ .class = &virtio_net_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &net_config },
+	{ .class = &virtio_console_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &console_config },
+	{ .class = &virtio_balloon_class, .name = "device", .base = DRIVER_AT, .irq = -1 },
 };
 static struct vm *machines[ARRAY_SIZE(kinds)];
 
@@ -97,9 +123,13 @@ static void step(struct input *in)
 		guest_write(vm, (take(in, 1) & 1 ? RINGS : BUFFERS) + take(in, 2), &value, sizeof(value));
 		break;
 	}
-	case 7:
-		clock_step(vm, 1000 * take(in, 1));
+	case 7: {
+		uint8_t input[64] = { (uint8_t)take(in, 1), (uint8_t)take(in, 1) };
+		clock_step(vm, 1000 * input[0]);
+		if (vm != machines[1]) /* the disk's events are its image's */
+			event_post(device_find(vm, "device"), input[1] % 2 ? CHARDEV_WRITABLE : CHARDEV_INPUT, input, input[1] % 2 ? 0 : sizeof(input));
 		break;
+	}
 	}
 }
 

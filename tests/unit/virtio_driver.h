@@ -90,7 +90,7 @@ static void driver_find(struct vm *machine_)
 	}
 }
 
-static uint64_t offered(void)
+__attribute__((unused)) static uint64_t offered(void)
 {
 	set_reg(DEVICE_SELECT, 4, 0);
 	uint64_t low = reg(DEVICE_FEATURE, 4);
