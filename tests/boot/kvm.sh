@@ -15,19 +15,20 @@ guests=$(dirname "$DOPPEL")/guest
 make -s -C "$top/guest" BUILD="$(realpath -m "$guests")"
 printf 'doppel module' >"$scratch/module"
 
-# run_guest CHIPS NAME ARGUMENT...
+# run_guest OPTIONS NAME ARGUMENT...
 run_guest() {
-        local chips=$1 name=$2
+        local options=$1 name=$2
         shift 2
-        capture 100 "$DOPPEL" run --engine "kvm,modes=all,irqchip=$chips" --memory 128M --kernel "$guests/$name.elf" --debug-exit 0xf4 \
+        capture 100 "$DOPPEL" run --engine "kvm,modes=all,$options" --memory 128M --kernel "$guests/$name.elf" --debug-exit 0xf4 \
                 --debugcon stdio --serial none --stats "$@"
-        check "$name, chips: $chips: all checks hold" "status $status: $(grep '^not ok' <<<"$out")" test "$status" = 1
-        check "$name, chips: $chips: KVM ran it" "$err" grep -q '^kvm.entries [1-9][0-9]' <<<"$err"
+        check "$name, $options: all checks hold" "status $status: $(grep '^not ok' <<<"$out")" test "$status" = 1
+        check "$name, $options: KVM ran it" "$err" grep -q '^kvm.entries [1-9]' <<<"$err"
 }
 
 for chips in user kernel; do
-        run_guest $chips boot --initrd "$scratch/module" --append 'alpha beta=1'
-        run_guest $chips smc
+        run_guest irqchip=$chips boot --initrd "$scratch/module" --append 'alpha beta=1'
+        run_guest irqchip=$chips smc
+        run_guest irqchip=$chips,swap=1 smc
 done
 
 boot_linux linux-cloud '' 'echo "$((6 * 7))"' --engine kvm

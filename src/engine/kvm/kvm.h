@@ -40,6 +40,7 @@ struct kvm_vm {
 	size_t xsave_size;             /* of the XSAVE area that the kernel takes and gives */
 	bool sync_regs, sregs2, tsc_offset, insn_bytes;
 	bool all_modes;                /* --engine kvm,modes=all: the slow ones too */
+	uint64_t swap;                 /* --engine kvm,swap=N: the interpreter gets a stretch after N entries, to test the change */
 	bool irqchip;                  /* the interrupt chips are in the kernel while it runs processors */
 	bool chips_inside;             /* they are there now; changes at safe points */
 	uint64_t chips_out_until;      /* host ns: so long they stay outside */
@@ -122,6 +123,8 @@ enum kvm_mode kvm_mode_of(const struct x86_cpu *);
 bool kvm_can_run(const struct vcpu *);
 uint64_t kvm_now(void); /* host ns */
 void kvm_entered(struct kvm_vcpu *);
+/* The interpreter's turn, for some thousand instructions. */
+void kvm_swap(struct vcpu *);
 /* The kernel gave up on the instruction at RIP: counts it by name, and gives the interpreter a stretch. */
 void kvm_failed(struct vcpu *);
 void kvm_stats(struct vm *, FILE *);

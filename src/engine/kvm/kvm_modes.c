@@ -159,6 +159,13 @@ void kvm_failed(struct vcpu *vcpu)
 	      vcpu->core.cpu.gpr[X86_GPR_RIP], k->stretch);
 }
 
+void kvm_swap(struct vcpu *vcpu)
+{
+	kvm_vcpu_of(vcpu)->interp_until = vcpu->core.icount + STRETCH_MIN;
+	if (kvm_of(vcpu->vm)->irqchip)
+		kvm_chips_out(vcpu->vm);
+}
+
 /* --- counters --- */
 
 #define SUM(member)                                                                                                    \

@@ -28,7 +28,7 @@ static void explain_error(int error, char *text, size_t size)
 	else if (error == -ENODEV || error == -ENXIO)
 		snprintf(text, size, "nothing is behind /dev/kvm: sudo modprobe kvm_intel (or kvm_amd)");
 	else if (error == -ENOSYS)
-		snprintf(text, size, "/dev/kvm speaks another version of the interface");
+		snprintf(text, size, "/dev/kvm speaks too old a version of the interface: Linux 4.13 or later is needed");
 	else
 		snprintf(text, size, "/dev/kvm does not work: %s", strerror(-error));
 }

@@ -246,8 +246,19 @@ static int enter_once(struct vcpu *vcpu, struct kvm_vcpu *k)
 	return error;
 }
 
+/* The instruction that asked a device is finished first: the chips move between two instructions. */
+static int swap(struct vcpu *vcpu, struct vm_exit *exit)
+{
+	int error = kvm_complete(vcpu);
+
+	kvm_swap(vcpu);
+	exit->reason = VM_EXIT_MODE;
+	return error ? error : 1;
+}
+
 static int run_loop(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_limit *limit, struct vm_exit *exit)
 {
+	const struct kvm_vm *vm = kvm_of(vcpu->vm);
 	int result;
 
 	do {
@@ -265,6 +276,8 @@ static int run_loop(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_limi
 		result = enter_once(vcpu, k);
 		if (!result) {
 			result = handle_exit(vcpu, k, limit, exit);
+			if (!result && unlikely(vm->swap) && k->stat.runs % vm->swap == 0)
+				result = swap(vcpu, exit);
 		} else if (result == -EINTR || result == -EAGAIN) {
 			k->stat.interrupted++;
 			result = 0;

@@ -287,7 +287,7 @@ static void find_out(struct kvm_found *f)
 		return;
 	}
 	find_driver(f->driver, sizeof(f->driver));
-	if (kvm_call(system, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+	if (kvm_call(system, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION || !kvm_has(system, KVM_CAP_IMMEDIATE_EXIT))
 		f->error = -ENOSYS;
 	for (unsigned m = 0; m < KVM_MODES && !f->error; m++) {
 		f->mips[m] = try_mode(system, m, &f->error);
