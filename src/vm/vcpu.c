@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "util/log.h"
 #include "util/signals.h"
+#include "vm/debugger.h"
 
 /* Instructions that the interpreter runs before the engine is asked again: each time that it refuses, twice as many. */
 #define FALLBACK_STRETCH 2000
@@ -341,7 +342,7 @@ static int choose_engine(struct vcpu *vcpu)
 
 	if (!falls_back(vcpu->vm))
 		return 0;
-	if (vcpu->core.want_exclusive)
+	if (vcpu->core.want_exclusive || debugger_wants(vcpu))
 		return switch_engine(vcpu, &interp_engine);
 	if (!elsewhere && (!engine->can_run || !(vcpu->changed & MODE_GROUPS)))
 		return 0;
@@ -376,7 +377,7 @@ static bool handle_exit(struct vcpu *vcpu, const struct vm_exit *exit)
 {
 	static const char *const names[VM_EXIT_REASONS] = {
 		[VM_EXIT_KICK] = "kick", [VM_EXIT_LIMIT] = "limit", [VM_EXIT_HALT] = "halt",
-		[VM_EXIT_SHUTDOWN] = "shutdown", [VM_EXIT_MODE] = "mode",
+		[VM_EXIT_SHUTDOWN] = "shutdown", [VM_EXIT_DEBUG] = "debug", [VM_EXIT_MODE] = "mode",
 	};
 
 	vcpu->stat.exits[exit->reason]++;
@@ -397,6 +398,24 @@ static bool handle_exit(struct vcpu *vcpu, const struct vm_exit *exit)
 	}
 }
 
+/* After a turn of a processor that is debugged: stands still where the debugger wants it. False when the VM has ended. */
+static bool debug(struct vcpu *vcpu, const struct vm_exit *exit, uint64_t from)
+{
+	struct x86_core *core = &vcpu->core;
+	bool hit = core->watch_hit;
+
+	if (exit->reason == VM_EXIT_SHUTDOWN)
+		return true;
+	core->watch_hit = false;
+	if (hit)
+		return debugger_stand(vcpu, DEBUG_WATCHPOINT, core->watch_address);
+	if (exit->reason == VM_EXIT_DEBUG)
+		return debugger_stand(vcpu, DEBUG_BREAKPOINT, 0);
+	if (vcpu->debug_step && (exit->reason == VM_EXIT_LIMIT || core->icount != from))
+		return debugger_stand(vcpu, DEBUG_STEPPED, 0);
+	return true;
+}
+
 static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 {
 	struct vm *vm = vcpu->vm;
@@ -405,8 +424,11 @@ static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 	const struct engine *engine;
 	int error = choose_engine(vcpu);
 
+	uint64_t from = vcpu->core.icount;
+
 	if (!error)
 		error = load(vcpu);
+	stretch.step |= vcpu->debug_step;
 	engine = vcpu->engine;
 	if (engine != vm->engine) {
 		stretch.icount = MIN(stretch.icount, vcpu->core.icount + vcpu->fallback);
@@ -429,6 +451,8 @@ static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 		vm_kill(vm, "engine %s cannot run cpu%u: %s", engine->name, vcpu->index, strerror(-error));
 		return false;
 	}
+	if (unlikely(vm->debugger != NULL) && !debug(vcpu, &exit, from))
+		return false;
 	return handle_exit(vcpu, &exit) && !vm->end;
 }
 

@@ -16,6 +16,7 @@ enum vm_exit_reason {
 	VM_EXIT_LIMIT,     /* the run limit was reached */
 	VM_EXIT_HALT,      /* HLT: cpu.activity tells */
 	VM_EXIT_SHUTDOWN,  /* triple fault */
+	VM_EXIT_DEBUG,     /* a breakpoint of the debugger at RIP */
 	VM_EXIT_MODE,      /* the processor came into a mode that this engine cannot run */
 	VM_EXIT_REASONS
 };
@@ -54,6 +55,9 @@ struct vcpu {
 	_Atomic bool nmi_pending;
 	_Atomic bool init_pending;
 	_Atomic int sipi_vector;     /* -1: none */
+	bool debug_step;             /* runs one instruction for the debugger; guarded by the pause that set it */
+	bool debug_stands;           /* and stands still until debugger_resume; guarded by vm->lock */
+	uint64_t debug_from;         /* icount when it went on: a breakpoint there was met already */
 	bool parked;                 /* outside, counted in vm->vcpus_outside; guarded by vm->lock, changed by its own thread only */
 
 	uint64_t random_state;       /* of the deterministic generator, where the clock counts instructions */

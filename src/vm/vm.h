@@ -15,6 +15,7 @@
 struct engine;
 struct vcpu;
 struct x86_model;
+struct debugger;
 
 enum vm_end { /* why a VM stopped for good; the first reason is kept */
 	VM_RUNS = 0,
@@ -63,6 +64,7 @@ struct vm {
 	unsigned vcpus_outside;      /* vCPUs that are parked or not started */
 	bool taking_turns;           /* one thread runs all vCPUs (or none was started): they are outside together */
 	pthread_t turns;
+	struct debugger *debugger;   /* debugger.h; NULL: none */
 	bool started;
 	_Atomic int end;             /* enum vm_end */
 	uint64_t end_value;

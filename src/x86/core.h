@@ -89,6 +89,12 @@ struct x86_fault {
 	uint32_t error;
 };
 
+struct x86_watch {
+	gva_t at;
+	uint64_t len;
+	bool read, write;
+};
+
 struct x86_core {
 	struct x86_cpu cpu;
 
@@ -109,6 +115,10 @@ struct x86_core {
 	uint32_t tsc_khz;              /* of the guest's TSC, for CPUID leaf 15h */
 	uint32_t cpus;                 /* processors in the machine, for CPUID topology */
 	jmp_buf *unwind;               /* where x86_raise and x86_leave_now go */
+	const struct x86_watch *watch; /* watchpoints of a debugger outside, as DR7's but that they raise nothing: a hit is noted below */
+	unsigned watches;
+	bool watch_hit;
+	gva_t watch_address;
 	struct x86_fault fault;        /* what was raised */
 	bool lack_told;                /* what the model lacks for an instruction of the guest's kernel was said once */
 	bool want_exclusive;           /* the instruction at RIP needs the other processors to stand still (split lock) */

@@ -41,11 +41,21 @@ bool x86_debug_in_page(const struct x86_core *core, gva_t page)
 	for (unsigned n = 0; n < 4; n++)
 		if (enabled(core, n) && is_data(kind_of(core, n)) && (core->cpu.dr[n] & X86_PAGE_MASK) == page)
 			return true;
+	for (unsigned n = 0; n < core->watches; n++)
+		if (core->watch[n].at < page + X86_PAGE_SIZE && page < core->watch[n].at + core->watch[n].len)
+			return true;
 	return false;
 }
 
 void x86_debug_access(struct x86_core *core, gva_t gva, unsigned size, enum x86_access access)
 {
+	for (unsigned n = 0; n < core->watches; n++) {
+		const struct x86_watch *w = &core->watch[n];
+		if ((access == ACCESS_WRITE ? w->write : w->read) && gva < w->at + w->len && w->at < gva + size) {
+			core->watch_hit = true;
+			core->watch_address = w->at;
+		}
+	}
 	for (unsigned n = 0; n < 4; n++) {
 		unsigned kind = kind_of(core, n);
 		if (enabled(core, n) && is_data(kind) && (access == ACCESS_WRITE || kind == KIND_ACCESS) &&

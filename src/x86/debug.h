@@ -3,10 +3,10 @@
 #pragma once
 #include "x86/core.h"
 
-/* debug.c -- Does DR7 enable any breakpoint? */
+/* debug.c -- Does DR7 enable any breakpoint, or has a debugger outside set a watchpoint? */
 static inline bool x86_debug_armed(const struct x86_core *core)
 {
-	return core->cpu.dr[7] & 0xff;
+	return (core->cpu.dr[7] & 0xff) || core->watches;
 }
 /* Is there an enabled data breakpoint in this page? Then it stays out of the TLB, and each access is looked at. */
 bool x86_debug_in_page(const struct x86_core *, gva_t page);

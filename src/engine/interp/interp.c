@@ -7,6 +7,7 @@
 #include <string.h>
 #include "engine/interp/trace.h"
 #include "util/log.h"
+#include "vm/debugger.h"
 #include "x86/exec.h"
 
 /* Sanitizers keep frames, so that a chain without end would exhaust the stack: then each trace returns to the loop. */
@@ -29,12 +30,22 @@ static inline struct jump_entry *jump_at(struct interp *in, uint64_t rip)
 	return &in->jump[(rip ^ rip >> JUMP_BITS) & ((1 << JUMP_BITS) - 1)];
 }
 
+/* A breakpoint of the debugger at RIP, which is exact; not when it is where the processor went on from. */
+static bool at_breakpoint(const struct vcpu *vcpu)
+{
+	const struct x86_core *core = &vcpu->core;
+	uint64_t at = core->cpu.gpr[X86_GPR_RIP] + core->cpu.seg[SEG_CS].base;
+	return unlikely(vcpu->vm->debugger != NULL) && core->icount != vcpu->debug_from && debugger_between(vcpu->vm, at, at + 1);
+}
+
 /* The trace at RIP, which is exact, through the page tables. May raise the fault of a fetch. */
 static const struct insn *find_trace(struct interp *in, struct x86_core *core)
 {
 	struct trace *t = trace_get(in);
 	uint64_t rip = core->cpu.gpr[X86_GPR_RIP];
-	if (t->linked)
+	const struct vcpu *vcpu = vcpu_of(core);
+	bool stops = unlikely(vcpu->vm->debugger != NULL) && debugger_between(vcpu->vm, rip + core->cpu.seg[SEG_CS].base, rip + core->cpu.seg[SEG_CS].base + 1);
+	if (t->linked && !stops)
 		*jump_at(in, rip) = (struct jump_entry){ rip, jump_key(core), t };
 	return t->insn;
 }
@@ -42,6 +53,8 @@ static const struct insn *find_trace(struct interp *in, struct x86_core *core)
 /* Out of line, and a tail call, so that the hot path needs no frame. */
 static __attribute__((noinline)) void chain_miss(struct x86_core *core, const struct insn *i)
 {
+	if (at_breakpoint(vcpu_of(core)))
+		return;
 	const struct insn *next = find_trace(interp_of(vcpu_of(core)), core);
 	return next->exec(core, next);
 }
@@ -141,7 +154,7 @@ static bool take_event(struct vcpu *vcpu)
 static bool must_step(const struct vcpu *vcpu, const struct run_limit *limit)
 {
 	const struct x86_cpu *cpu = &vcpu->core.cpu;
-	return limit->step || vcpu->core.exclusive || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) ||
+	return limit->step || vcpu->core.exclusive || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) || vcpu->core.watches ||
 	       limit->icount - vcpu->core.icount <= TRACE_MAX ||
 	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
 }
@@ -164,10 +177,14 @@ static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct 
 	if (take_event(vcpu) || cpu->activity != X86_RUNNING)
 		return false;
 
+	if (at_breakpoint(vcpu))
+		return exit->reason = VM_EXIT_DEBUG, true;
 	if (must_step(vcpu, limit)) {
 		if (x86_deliver_breakpoint(core))
 			return false;
 		step(vcpu);
+		if (core->watch_hit)
+			return exit->reason = VM_EXIT_DEBUG, true;
 		if (limit->step)
 			return exit->reason = VM_EXIT_LIMIT, true;
 		return false;

@@ -7,6 +7,7 @@
 #include "engine/interp/trace.h"
 #include "util/log.h"
 #include "x86/exec.h"
+#include "vm/debugger.h"
 
 /* Decoded code of one processor: 24 MiB, which is what a boot of Linux with its first programs decodes. Further processors add 8 MiB each, and
  * all share alike: they run much the same code, and the monitor shall stay small. */
@@ -200,13 +201,17 @@ static void build_crossing(struct interp *in, struct trace *t, uint64_t at, cons
 }
 
 /* As many instructions as the page, the mode and TRACE_MAX allow; maybe none. */
-static void build_straight(struct trace *t, const struct x86_core *core, const uint8_t *host, unsigned offset)
+static void build_straight(struct trace *t, const struct x86_core *core, const uint8_t *host, uint64_t at)
 {
+	const struct vm *vm = container_of(core, struct vcpu, core)->vm;
+	unsigned offset = at & (X86_PAGE_SIZE - 1);
 	uint64_t room = code_room(core);
 	bool ends = false;
 
 	while (t->count < TRACE_MAX && !ends && offset + t->bytes < X86_PAGE_SIZE && t->bytes < room) {
 		struct insn *i = &t->insn[t->count];
+		if (unlikely(vm->debugger != NULL) && t->count && debugger_between(vm, at + t->bytes, at + t->bytes + 1))
+			break;
 		i->offset = t->bytes;
 		i->index = t->count;
 		unsigned n = x86_decode(i, host + offset + t->bytes, (unsigned)X86_PAGE_SIZE - offset - t->bytes, core->mode, core->model);
@@ -237,7 +242,7 @@ static struct trace *build(struct interp *in, uint64_t at, const struct fetch_en
 	t->tag = trace_tag(t->gpa, t->mode);
 	t->insn[0].offset = t->insn[0].index = 0;
 	if (ram)
-		build_straight(t, core, entry->host, offset);
+		build_straight(t, core, entry->host, at);
 	if (!t->count)
 		build_crossing(in, t, at, entry);
 
@@ -265,6 +270,9 @@ static bool fits(struct x86_core *core, const struct trace *t, uint64_t at)
 		if (x86_fetch_page(core, code64 ? next : (uint32_t)next)->page != t->second)
 			return false;
 	}
+	const struct vm *vm = container_of(core, struct vcpu, core)->vm;
+	if (unlikely(vm->debugger != NULL) && debugger_between(vm, at + 1, at + t->bytes))
+		return false; /* decoded through another mapping, where there is no breakpoint */
 	/* One that was decoded under a larger limit of CS is not this one. */
 	return code64 || core->cpu.gpr[X86_GPR_RIP] + t->bytes - 1 <= core->cpu.seg[SEG_CS].limit;
 }
