@@ -18,6 +18,7 @@
 #include "cmd/verify.h"
 #include "control/control.h"
 #include "engine/engine.h"
+#include "gdb/gdb.h"
 #include "util/log.h"
 #include "vm/stats.h"
 #include "x86/cpuid.h"
@@ -36,7 +37,7 @@ struct run_options {
 	uint64_t memory, cpus, debug_exit;
 	struct option_list initrd, serial, floppy, cdrom;
 	struct card_options cards;
-	const char *verify;
+	const char *verify, *gdb;
 	uint64_t verify_every;
 	int clock; /* enum clock_mode: the words of --clock come in its order */
 	bool stats, hash, no_reboot, paused, verbose;
@@ -90,6 +91,7 @@ static const struct option_row options[] = {
 	{ "stats", NULL, "print counters to stderr at the end", OPTION_FLAG, AT(stats), 0, 0 },
 	{ "hash", NULL, "print a hash of memory and processors to stderr at the end", OPTION_FLAG, AT(hash), 0, 0 },
 	{ "trace", "LIST", "print events to stderr: \"exit,irq\", or \"all\"", OPTION_STRING, AT(trace), 0, 0 },
+	{ "gdb", "PORT|unix:PATH", "let GDB connect there: \"target remote :1234\"; --paused waits for it", OPTION_STRING, AT(gdb), 0, 0 },
 	{ "verify", "ENGINE", "run the guest twice, by ENGINE and by the interpreter, and compare;\nno input, and --clock instructions", OPTION_STRING,
 	  AT(verify), 0, 0 },
 	{ "verify-every", "N", "instructions between two comparisons (default: 10000)", OPTION_NUMBER, AT(verify_every), 1, GiB },
@@ -198,6 +200,7 @@ struct machine {
 	struct signals signals;
 	struct x86_model model;
 	struct control control;
+	struct gdb *gdb;
 };
 
 static int choose_engine(struct machine *m, const struct run_options *o)
@@ -520,7 +523,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	status = EXIT_HOST;
 	if (o->paused)
 		vm_pause(m->vm);
-	if (open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
+	if ((o->gdb && gdb_open(&m->gdb, m->vm, o->gdb)) || open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
 		goto out;
 	if (!display_start(m->display, &m->screen, m->config.name) && !vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);
@@ -543,6 +546,7 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	}
 	signals_stop(&m->signals);
 out:
+	gdb_close(m->gdb);
 	control_close(&m->control);
 	tear_down(m);
 	return status;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Who may include whom: util < x86 < vm < engine, device, backend < board, boot, control < cmd. And what must stay in one place.
+# Who may include whom: util < x86 < vm < engine, device, backend < board, boot, control, gdb < cmd. And what must stay in one place.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -41,7 +41,8 @@ check "backends know no device" backend util x86 vm
 check "boards" board util x86 vm device backend boot
 check "loaders" boot util x86 vm board
 check "control" control util x86 vm engine device backend board
-check "commands" cmd util x86 vm engine device backend board boot control
+check "the server for gdb" gdb util x86 vm
+check "commands" cmd util x86 vm engine device backend board boot control gdb
 nothing "only decode.c includes Zydis" '#include <Zyd' $(find src -name '*.[ch]' ! -name decode.c)
 nothing "no conditional compilation in x86 and device" '^#[[:space:]]*(ifdef|if )' src/device $(find src/x86 -name '*.[ch]')
 exit $failed
