@@ -22,7 +22,7 @@ struct engine_report {
 
 struct engine {
 	const char *name, *summary;
-	unsigned slot;                                /* index into vcpu.engine_data, unique */
+	unsigned slot;                                /* index into vm.engine_data and vcpu.engine_data, unique, below ENGINE_SLOTS */
 	unsigned preference;                          /* the default is the usable engine with the highest one; 0: only by name */
 	bool writes_unseen;                           /* what its guest stores passes by PAGE_CODE: decoded code is stale after it ran */
 	bool kick_suffices;                           /* kick() alone makes run() return: no signal is sent along */
@@ -30,12 +30,22 @@ struct engine {
 	int (*vm_init)(struct vm *);
 	void (*vm_fini)(struct vm *);
 	int (*vcpu_init)(struct vcpu *);
-	void (*vcpu_fini)(struct vcpu *);
+	void (*vcpu_fini)(struct vcpu *);             /* like vm_fini also after an init that failed, or did not come to it */
+	/* The processors go to another engine / come from one, at a safe point at which the devices stand still, too. The processors' state is
+	 * core.cpu's then; what else of the machine the engine keeps (interrupt chips in the kernel, a log of dirty pages) goes out to where it
+	 * belongs, or comes in. hand_over also gives up what costs others, such as code from pages that are watched for it. take_over may
+	 * be called to undo a hand_over. 0 or -errno: then all is as before. NULL: nothing to do. Neither is called when
+	 * the interpreter merely steps in. */
+	int (*hand_over)(struct vm *);
+	int (*take_over)(struct vm *);
 	bool (*can_run)(const struct vcpu *);         /* this processor mode, now */
 	/* Runs until the core is needed or the limit; fills the exit. vCPU thread. 0 or -errno (then the VM is
-	 * killed). */
+	 * killed). Where it has waited for a safe point in the middle, vcpu->changed may be set afterwards: then the
+	 * processor is another's, and it leaves without touching its state. */
 	int (*run)(struct vcpu *, const struct run_limit *, struct vm_exit *);
 	void (*kick)(struct vcpu *);                  /* any thread, vcpu->kicked is set already: make run() return soon */
+	/* The groups from core.cpu to where it keeps them, and back. Outside run(): its own thread, or any at a safe point. What was derived
+	 * from a group that is loaded, such as translations, counts no more. */
 	int (*load_state)(struct vcpu *, unsigned groups);
 	int (*store_state)(struct vcpu *, unsigned groups);
 	void (*tlb_flush)(struct vcpu *, enum x86_flush, unsigned pcid, gva_t);
@@ -58,4 +68,4 @@ const struct engine *engine_find(const char *name);
 const struct engine *engine_default(char *why, size_t size);
 /* Walks the engines in a fixed order: by preference, then name. */
 const struct engine *engine_next(const struct engine *previous);
-extern const struct engine interp_engine, null_engine;
+extern const struct engine interp_engine, step_engine, null_engine;

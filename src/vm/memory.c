@@ -374,14 +374,15 @@ void guest_iov_end(struct vm *vm, gpa_t gpa, uint64_t done, bool to_guest)
 		memory_written(vm, gpa, done);
 }
 
-/* The interpreter may hold decoded code whichever engine runs: it steps in for all of them. */
+/* The interpreter may hold decoded code whichever engine runs, since it steps in for all of them; and so may those that were left. */
 static void code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 {
 	trace(code, "write to code at %#lx, %lu bytes", gpa, len);
-	if (vm->engine && vm->engine->code_changed)
-		vm->engine->code_changed(vm, gpa, len);
-	if (vm->engine != &interp_engine && interp_engine.code_changed)
-		interp_engine.code_changed(vm, gpa, len);
+	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++) {
+		const struct engine *engine = vm->engines[slot];
+		if (engine && engine->code_changed)
+			engine->code_changed(vm, gpa, len);
+	}
 }
 
 void memory_written(struct vm *vm, gpa_t gpa, uint64_t len)

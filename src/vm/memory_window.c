@@ -189,7 +189,7 @@ static void free_retired(struct memory *m)
 
 static void tell(struct vm *vm, const struct engine *engine)
 {
-	int error = engine && engine->memory_changed ? engine->memory_changed(vm) : 0;
+	int error = engine->memory_changed ? engine->memory_changed(vm) : 0;
 
 	if (error)
 		vm_kill(vm, "engine %s cannot take the new map of memory: %s", engine->name, strerror(-error));
@@ -219,7 +219,7 @@ void memory_apply(struct vm *vm)
 		if (vm->vcpu[i])
 			x86_tlb_flush(&vm->vcpu[i]->core, FLUSH_ALL, 0, 0);
 	trace(boot, "the map of memory has %u regions", map->count);
-	tell(vm, vm->engine);
-	if (vm->engine != &interp_engine)
-		tell(vm, &interp_engine);
+	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++)
+		if (vm->engines[slot])
+			tell(vm, vm->engines[slot]);
 }

@@ -101,8 +101,9 @@ void stats_print(struct vm *vm, FILE *out)
 	print_lines(vm, out);
 	print_core(vm, out);
 	print_bus(vm, out);
-	if (vm->engine->stats)
-		vm->engine->stats(vm, out);
-	if (vm->engine != &interp_engine && interp_engine.stats)
-		interp_engine.stats(vm, out);
+	row(out, "engine", "switches", vm->stat.switches);
+	row(out, "engine", "ns_switching", vm->stat.ns_switching);
+	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++)
+		if (vm->engines[slot] && ((const struct engine *)vm->engines[slot])->stats)
+			((const struct engine *)vm->engines[slot])->stats(vm, out);
 }

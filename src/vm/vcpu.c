@@ -61,9 +61,7 @@ int vcpu_create(struct vm *vm, unsigned index)
 	x86_core_init(&vcpu->core, &vcpu_env, vm->config.model, index);
 	vcpu_reset(vcpu, false);
 	sigaction(VCPU_SIGNAL, &action, NULL);
-	error = vm->engine->vcpu_init ? vm->engine->vcpu_init(vcpu) : 0;
-	if (!error && falls_back(vm) && interp_engine.vcpu_init)
-		error = interp_engine.vcpu_init(vcpu);
+	error = vcpu_engines_init(vcpu);
 	if (!error)
 		vcpu->engine = vm->engine;
 	return error;
@@ -76,10 +74,7 @@ void vcpu_destroy(struct vcpu *vcpu)
 	if (!vcpu)
 		return;
 	vm = vcpu->vm;
-	if (falls_back(vm) && interp_engine.vcpu_fini)
-		interp_engine.vcpu_fini(vcpu);
-	if (vm->engine->vcpu_fini)
-		vm->engine->vcpu_fini(vcpu);
+	vcpu_engines_fini(vcpu);
 	if (current == vcpu)
 		current = NULL;
 	vm->vcpu[vcpu->index] = NULL;

@@ -36,7 +36,7 @@ struct vcpu {
 	struct vm *vm;
 	unsigned index;
 	const struct engine *_Atomic engine; /* that holds the state now */
-	void *engine_data[8];        /* by engine->slot */
+	void *engine_data[ENGINE_SLOTS]; /* by engine->slot */
 	unsigned held;               /* register groups that the engine holds; the others are current in core.cpu */
 	unsigned changed;            /* groups that were written outside and must be loaded before the next run */
 

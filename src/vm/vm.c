@@ -16,34 +16,6 @@
 #define CPUS_MAX 255        /* 8-bit APIC IDs; 255 is the broadcast */
 #define DEFAULT_MODEL "v2"
 
-static int choose_engine(struct vm *vm)
-{
-	struct engine_report report = { 0 };
-	char why[400] = "";
-
-	vm->engine = vm->config.engine ? engine_find(vm->config.engine) : engine_default(why, sizeof(why));
-	if (!vm->engine) {
-		if (vm->config.engine)
-			log_error("there is no engine '%s'; 'doppel engines' lists them", vm->config.engine);
-		else
-			log_error("%s", why);
-		return -ENOENT;
-	}
-	if (vm->engine->probe(&report) || !report.usable) {
-		log_error("engine %s cannot run here: %s", vm->engine->name, report.why);
-		return -ENODEV;
-	}
-	if (vm->config.clock == CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_COUNTS)) {
-		log_error("engine %s does not count instructions; --clock instructions needs one that does: --engine interp", vm->engine->name);
-		return -EINVAL;
-	}
-	if (vm->config.cpus > 1 && vm->config.clock != CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_SMP)) {
-		log_error("engine %s runs one processor only; try --cpus 1 or --engine interp", vm->engine->name);
-		return -EINVAL;
-	}
-	return 0;
-}
-
 static int check_config(struct vm_config *config)
 {
 	if (!config->cpus || config->cpus > CPUS_MAX) {
@@ -77,28 +49,6 @@ static void destroy_vcpus(struct vm *vm)
 	for (unsigned i = 0; vm->vcpu && i < vm->config.cpus; i++)
 		vcpu_destroy(vm->vcpu[i]);
 	free(vm->vcpu);
-}
-
-static int create_engine(struct vm *vm)
-{
-	int error = vm->engine->vm_init ? vm->engine->vm_init(vm) : 0;
-
-	if (!error && vm->engine != &interp_engine && interp_engine.vm_init) {
-		error = interp_engine.vm_init(vm);
-		if (error && vm->engine->vm_fini)
-			vm->engine->vm_fini(vm);
-	}
-	if (error)
-		log_error("engine %s cannot be set up: %s", vm->engine->name, strerror(-error));
-	return error;
-}
-
-static void destroy_engine(struct vm *vm)
-{
-	if (vm->engine != &interp_engine && interp_engine.vm_fini)
-		interp_engine.vm_fini(vm);
-	if (vm->engine->vm_fini)
-		vm->engine->vm_fini(vm);
 }
 
 /* Fields that vm_destroy's parts look at before they were set up. */
@@ -135,7 +85,7 @@ int vm_create(struct vm **out, const struct vm_config *config)
 	irq_init(vm);
 	error = check_config(&vm->config);
 	if (!error)
-		error = choose_engine(vm);
+		error = vm_engine_choose(vm);
 	if (error)
 		goto fail;
 	error = memory_init(vm, vm->config.memory, ROM_SIZE);
@@ -150,7 +100,7 @@ int vm_create(struct vm **out, const struct vm_config *config)
 	error = loop_init(vm);
 	if (error)
 		goto fail_clock;
-	error = create_engine(vm);
+	error = vm_engines_init(vm);
 	if (error)
 		goto fail_engine;
 	error = create_vcpus(vm);
@@ -161,8 +111,8 @@ int vm_create(struct vm **out, const struct vm_config *config)
 
 fail_vcpus:
 	destroy_vcpus(vm);
-	destroy_engine(vm);
 fail_engine:
+	vm_engines_fini(vm);
 	loop_fini(vm);
 fail_clock:
 	clock_fini(vm);
@@ -186,7 +136,7 @@ void vm_destroy(struct vm *vm)
 	loop_stop(vm);
 	device_destroy_all(vm);
 	destroy_vcpus(vm);
-	destroy_engine(vm);
+	vm_engines_fini(vm);
 	loop_fini(vm);
 	clock_fini(vm);
 	bus_fini(vm);

@@ -17,6 +17,8 @@ struct vcpu;
 struct x86_model;
 struct debugger;
 
+#define ENGINE_SLOTS 8
+
 enum vm_end { /* why a VM stopped for good; the first reason is kept */
 	VM_RUNS = 0,
 	VM_POWERED_OFF,  /* ACPI S5 */
@@ -45,8 +47,11 @@ struct vm {
 	struct clock clock;
 	struct loop loop;
 	struct device *devices;      /* in order of creation; reset, save, load and listing walk it */
-	const struct engine *engine;
-	void *engine_data;
+	const struct engine *engine; /* that its processors run on, where it can; the interpreter runs the rest */
+	/* By engine->slot: those that are set up for this VM, which the interpreter always is. One that was left stays, so that going back is
+	 * quick; it hears of what changes. */
+	const struct engine *_Atomic engines[ENGINE_SLOTS];
+	void *engine_data[ENGINE_SLOTS]; /* by engine->slot: the engine's own, of the VM; each vCPU has the same */
 	struct vcpu **vcpu;          /* config.cpus of them */
 
 	bool tsc_is_host;            /* an engine cannot but show the host's TSC: RESET sets the guest's to it, not to 0 */
@@ -70,6 +75,9 @@ struct vm {
 	uint64_t end_value;
 	char end_reason[256];
 	atomic_bool reset_requested;
+	struct {
+		uint64_t switches, ns_switching; /* of engines, and how long nothing ran for it */
+	} stat;
 };
 
 /* vm.c -- Life cycle; all from the main thread unless said. 0 or -errno, after log_error. */
@@ -87,6 +95,17 @@ void vm_kill(struct vm *, const char *reason, ...) __attribute__((format(printf,
 void vm_reset_request(struct vm *);
 /* At a safe point: resets all devices in order, then all processors. */
 void vm_reset(struct vm *);
+/* vm_engine.c -- Hands the processors to another engine, at a safe point. Any thread but a vCPU's, holding no lock. *ns: for how long nothing
+ * ran. -EALREADY, without a message, when it is the present one; another -errno, after log_error, when the other cannot run here or
+ * cannot take the machine: then it goes on as before. */
+int vm_engine_switch(struct vm *, const struct engine *, uint64_t *ns);
+/* For vm.c and vcpu.c: chooses by the configuration, and sets up; then the processors. 0 or -errno, after log_error. vm_engines_fini,
+ * vcpu_engines_fini: after a failure, too. */
+int vm_engine_choose(struct vm *);
+int vm_engines_init(struct vm *);
+void vm_engines_fini(struct vm *);
+int vcpu_engines_init(struct vcpu *);
+void vcpu_engines_fini(struct vcpu *);
 /* vcpu_stop.c -- Any thread but a vCPU's, holding no lock; also before vm_start. Nothing of the machine runs and its time stands until
  * vm_unpause, without the guest noticing; inputs are taken. False if it was so already. */
 bool vm_pause(struct vm *);

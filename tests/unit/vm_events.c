@@ -55,7 +55,7 @@ static struct vm *counting_vm(unsigned cpus)
 
 	counting = null_engine;
 	counting.run = count_run;
-	vm->engine = &counting;
+	test_engine(vm, &counting);
 	for (unsigned i = 0; i < cpus; i++) {
 		vm->vcpu[i]->engine = &counting;
 		vm->vcpu[i]->core.cpu.activity = X86_RUNNING;

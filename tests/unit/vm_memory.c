@@ -240,13 +240,13 @@ int main(void)
 
 	watching = null_engine;
 	watching.code_changed = note_change;
-	vm->engine = &watching;
+	test_engine(vm, &watching);
 	test_bounds(vm);
 	test_bits(vm);
 	test_iov(vm);
 	test_rom(vm);
 	test_guards(vm);
-	vm->engine = &null_engine;
+	test_engine(vm, &null_engine);
 	uint64_t hash = vm_hash(vm);
 	uint8_t zero = 0, one = 1;
 	guest_write(vm, 0x700000, &zero, 1);

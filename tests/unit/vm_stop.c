@@ -64,7 +64,7 @@ static struct vm *spinning_vm(unsigned cpus)
 	spinning = null_engine;
 	spinning.run = spin_run;
 	spinning.kick_suffices = false;
-	vm->engine = &spinning;
+	test_engine(vm, &spinning);
 	for (unsigned i = 0; i < cpus; i++) {
 		vm->vcpu[i]->engine = &spinning;
 		vm->vcpu[i]->core.cpu.activity = X86_RUNNING;

@@ -33,6 +33,13 @@ static struct vm *test_vm_engine(const char *engine, enum clock_mode clock, uint
 	return vm;
 }
 
+/* Has the VM use an engine of the test's own: one made from null_engine. */
+__attribute__((unused)) static void test_engine(struct vm *vm, const struct engine *engine)
+{
+	vm->engine = engine;
+	vm->engines[engine->slot] = engine;
+}
+
 __attribute__((unused)) static struct vm *test_vm(void)
 {
 	return test_vm_engine("null", CLOCK_STEPPED, 64 * MiB, 1);

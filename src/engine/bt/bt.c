@@ -107,7 +107,7 @@ static int vcpu_init_(struct vcpu *vcpu)
 		return -ENOMEM;
 	vcpu->engine_data[BT_SLOT] = bt;
 	bt->vcpu = vcpu;
-	bt->shared = vcpu->vm->engine_data;
+	bt->shared = vcpu->vm->engine_data[BT_SLOT];
 	bt->counting = vcpu->vm->config.clock == CLOCK_INSTRUCTIONS;
 	bt->avx = __builtin_cpu_supports("avx");
 	pthread_mutex_init(&bt->lock, NULL);
@@ -140,7 +140,7 @@ static int view_init(struct bt_vm *shared, const struct memory *m)
 
 static void vm_fini_(struct vm *vm)
 {
-	struct bt_vm *shared = vm->engine_data;
+	struct bt_vm *shared = vm->engine_data[BT_SLOT];
 
 	if (!shared)
 		return;
@@ -148,7 +148,7 @@ static void vm_fini_(struct vm *vm)
 		munmap(shared->ro_map, shared->ro_size);
 	bt_holders_fini(shared);
 	free(shared);
-	vm->engine_data = NULL;
+	vm->engine_data[BT_SLOT] = NULL;
 }
 
 static int vm_init_(struct vm *vm)
@@ -163,7 +163,7 @@ static int vm_init_(struct vm *vm)
 	shared = calloc(1, sizeof(*shared));
 	if (!shared)
 		return -ENOMEM;
-	vm->engine_data = shared;
+	vm->engine_data[BT_SLOT] = shared;
 	bt_signals_init();
 	error = bt_holders_init(shared, vm);
 	if (!error)
@@ -262,6 +262,14 @@ static int memory_changed(struct vm *vm)
 	return 0;
 }
 
+/* As interp_hand_over: the pages are written at full speed again. */
+static int hand_over(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		bt_cache_flush(bt_of(vm->vcpu[n]));
+	return 0;
+}
+
 static int load_state(struct vcpu *vcpu, unsigned groups)
 {
 	if (groups & ~(unsigned)(X86_XSAVE | X86_EVENTS))
@@ -307,6 +315,7 @@ const struct engine bt_engine = {
 	.vm_fini = vm_fini_,
 	.vcpu_init = vcpu_init_,
 	.vcpu_fini = vcpu_fini_,
+	.hand_over = hand_over,
 	.can_run = can_run,
 	.run = bt_run,
 	.kick = kick,

@@ -341,6 +341,15 @@ static int interp_store_state(struct vcpu *vcpu, unsigned groups)
 	return 0;
 }
 
+/* Pages whose code another engine will not run are written at full speed again. At the safe point no thread is between building a trace and
+ * leaving run() (see holders.c). */
+static int interp_hand_over(struct vm *vm)
+{
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		trace_flush(interp_of(vm->vcpu[n]));
+	return 0;
+}
+
 static bool interp_can_run(const struct vcpu *vcpu)
 {
 	return true;
@@ -387,6 +396,7 @@ const struct engine interp_engine = {
 	.probe = interp_probe,
 	.vcpu_init = interp_vcpu_init,
 	.vcpu_fini = interp_vcpu_fini,
+	.hand_over = interp_hand_over,
 	.can_run = interp_can_run,
 	.run = interp_run,
 	.kick = interp_kick,

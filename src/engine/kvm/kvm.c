@@ -120,7 +120,7 @@ static void kvm_vm_fini(struct vm *vm)
 	if (k->system >= 0)
 		close(k->system);
 	free(k);
-	vm->engine_data = NULL;
+	vm->engine_data[KVM_SLOT] = NULL;
 }
 
 static int kvm_vm_init(struct vm *vm)
@@ -132,7 +132,7 @@ static int kvm_vm_init(struct vm *vm)
 		return -ENOMEM;
 	k->fd = k->system = -1;
 	k->found = kvm_find_out();
-	vm->engine_data = k;
+	vm->engine_data[KVM_SLOT] = k;
 	k->irqchip = k->found->hardware; /* elsewhere processors would go in and out all the time, and the chips with them */
 	error = vm->engine == &kvm_engine ? take_options(k, vm->config.engine_options) : 0; /* else they are another's */
 	if (!error)
@@ -158,6 +158,12 @@ static int kvm_vm_init(struct vm *vm)
 	return error;
 }
 
+/* While another engine had the processors the guest changed its page tables, and the kernel did not look. */
+static int kvm_take_over(struct vm *vm)
+{
+	return MIN(kvm_forget_tables(vm), 0);
+}
+
 const struct engine kvm_engine = {
 	.name = "kvm",
 	.summary = "hardware assisted, through Linux's KVM",
@@ -169,6 +175,7 @@ const struct engine kvm_engine = {
 	.vm_fini = kvm_vm_fini,
 	.vcpu_init = kvm_vcpu_init,
 	.vcpu_fini = kvm_vcpu_fini,
+	.take_over = kvm_take_over,
 	.can_run = kvm_can_run,
 	.run = kvm_run_vcpu,
 	.kick = kvm_kick,

@@ -9,7 +9,7 @@
 #include <linux/kvm.h>
 #include "engine/engine.h"
 
-#define KVM_SLOT 1        /* vcpu->engine_data[] */
+#define KVM_SLOT 1        /* engine_data[] */
 #define KVM_REGIONS 64    /* memory regions that the kernel is told of */
 #define KVM_MSR_ROOM 64
 
@@ -74,7 +74,7 @@ struct kvm_vcpu {
 
 static inline struct kvm_vm *kvm_of(struct vm *vm)
 {
-	return vm->engine_data;
+	return vm->engine_data[KVM_SLOT];
 }
 static inline struct kvm_vcpu *kvm_vcpu_of(const struct vcpu *vcpu)
 {
