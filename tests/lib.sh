@@ -97,10 +97,9 @@ capture() {
         err=$(tr -d '\0' <"$scratch/err")
 }
 
-# engines: the names of the engines that can run a guest here, one a line.
-engines() {
-        "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'
-}
+# engines: the names of the engines that can run a guest here, one a line; all_engines: the slow one for debugging, too.
+engines() { all_engines | grep -vx step; }
+all_engines() { "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'; }
 
 # counts ENGINE: whether it counts instructions, which --clock instructions needs.
 counts() {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* doppel pause, resume, reset, stats, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
+/* doppel pause, resume, reset, stats, engine, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +155,27 @@ static int keys(int argc, char **argv)
 	status = line ? call(words[0], "keys", line) : EXIT_HOST;
 	free(line);
 	return status;
+}
+
+/* --- engine --- */
+
+static int engine(int argc, char **argv);
+static const struct command engine_command = {
+	.name = "engine",
+	.summary = "Hands a machine's processors to another engine while it runs",
+	.usage = "NAME [ENGINE]",
+	.options = no_options,
+	.notes = "Prints for how long nothing ran. \"doppel engines\" lists them; without ENGINE: which one the machine has.\n",
+	.run = engine,
+};
+COMMAND(engine_command);
+
+static int engine(int argc, char **argv)
+{
+	const char *words[2] = { NULL };
+	int status = operands(&engine_command, NULL, argc, argv, words, 1, 2);
+
+	return status >= 0 ? status : call(words[0], "engine", words[1]);
 }
 
 /* --- stop --- */

@@ -101,6 +101,23 @@ says "pause in HLT" 0 '^$' pause b
 says "resume in HLT" 0 '^$' resume b
 says "stats" 0 '^instructions [0-9]' stats a
 
+says "engine" 0 '^interp$' engine a
+says "engine: a change" 0 'engine step, was interp; nothing ran for [0-9]+\.[0-9]{3} ms' engine a step
+says "engine: it is listed" 0 '^a .* step ' list
+before=$(instructions a)
+check "engine: it runs with that" "$(instructions a)" until_true advances a
+says "engine: to the same" 1 'with engine step already' engine a step
+says "engine: to none" 1 'no engine intrep; did you mean interp' engine a intrep
+says "engine: to one that runs nothing" 1 'runs nothing' engine a null
+says "engine: still as before" 0 '^step$' engine a
+says "engine: while it is paused" 0 '^$' pause a
+says "engine: a change" 0 'engine interp, was step' engine a interp
+says "engine: it is still paused" 0 '^a .* interp .* paused' list
+says "engine: resume" 0 '^$' resume a
+before=$(instructions a)
+check "engine: it goes on" "$(instructions a)" until_true advances a
+contains "engine: the changes are counted" "$("$DOPPEL" stats a)" 'engine.switches 2'
+
 start r hello
 says "reset" 0 '^$' reset r
 check "it starts again" "$(cat "$scratch/r.out")" until_true grep -q rr "$scratch/r.out"
