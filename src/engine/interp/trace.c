@@ -134,6 +134,14 @@ static uint64_t linear_rip(struct x86_core *core)
 	return (uint32_t)(rip + core->cpu.seg[SEG_CS].base);
 }
 
+/* How many bytes may be decoded from RIP on: outside 64-bit code a trace stops at the limit of CS, and what is behind it raises. */
+static uint64_t code_room(const struct x86_core *core)
+{
+	if ((core->mode & MODE_CODE) == MODE_CODE64)
+		return X86_PAGE_SIZE;
+	return (uint64_t)core->cpu.seg[SEG_CS].limit - core->cpu.gpr[X86_GPR_RIP] + 1;
+}
+
 void trace_decode_one(struct interp *in, struct insn *i)
 {
 	struct x86_core *core = &in->vcpu->core;
@@ -144,7 +152,8 @@ void trace_decode_one(struct interp *in, struct insn *i)
 	unsigned n = fetch_across(in, at, entry, bytes, &second);
 	i->offset = 0;
 	i->index = 0;
-	x86_decode(i, bytes, n, core->mode, core->model);
+	if (x86_decode(i, bytes, n, core->mode, core->model) > code_room(core))
+		x86_raise_error(core, NULL, VECTOR_GP, 0);
 }
 
 static void link_trace(struct interp *in, struct trace *t, struct code_page *page, struct code_page *second)
@@ -167,14 +176,6 @@ static bool ends_trace(const struct insn *i)
 {
 	const struct x86_op_info *op = &x86_ops[i->op];
 	return (op->klass & CLASS_CONTROL) || op->translate == XLATE_END || i->op == X86_OP_INVALID;
-}
-
-/* How many bytes may be decoded from RIP on: outside 64-bit code a trace stops at the limit of CS, and what is behind it raises. */
-static uint64_t code_room(const struct x86_core *core)
-{
-	if ((core->mode & MODE_CODE) == MODE_CODE64)
-		return X86_PAGE_SIZE;
-	return (uint64_t)core->cpu.seg[SEG_CS].limit - core->cpu.gpr[X86_GPR_RIP] + 1;
 }
 
 /* One instruction that continues on the next page, or where there is no memory. */
