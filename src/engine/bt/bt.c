@@ -48,6 +48,9 @@ CHECK(BT_FPU, fpu);
 CHECK(BT_FPU_LIVE, fpu_live);
 CHECK(BT_FPU_LAST, fpu_last);
 CHECK(BT_FPU_OPERAND, fpu_operand);
+CHECK(BT_PAGE_MASK16, page_mask16);
+CHECK(BT_LOW_MASK16, low_mask16);
+CHECK(BT_UNALIGNED16, unaligned16);
 CHECK(BT_JUMPS, jumps);
 #undef CHECK
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
@@ -72,6 +75,7 @@ static int state_init(struct bt *bt)
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
+		.page_mask16 = (BIT(47) - X86_PAGE_SIZE) >> 4 | ~0ULL << 60, .low_mask16 = 15, .unaligned16 = bt_unaligned16,
 	};
 	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */
 	for (unsigned low = 0; low < 4; low++)

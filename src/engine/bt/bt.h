@@ -41,6 +41,9 @@ struct bt_state {
 	uint64_t *tables[2];
 	void *fpu;
 	uint64_t fpu_live, fpu_last, fpu_operand;
+	uint64_t page_mask16, low_mask16;
+	void *unaligned16;
+	uint8_t pad2[40];
 	void *jumps[2][BT_JUMP_COUNT];
 };
 
@@ -237,4 +240,4 @@ void bt_signals_thread(struct bt *);
 void bt_enter(struct bt_state *, void *host);
 void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
 	bt_fpu_entry(void);
-void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void);
+void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned16(void);

@@ -153,12 +153,12 @@ leave:
 
 /* Called from the out-of-line half of an access whose table entry is empty or whose address, in R15, is not aligned. RCX: the
  * delta, or 0: a miss, or an access that crosses the page. No flags are touched. */
-.macro UNALIGNED size, mask
+.macro UNALIGNED size, low
 	.globl bt_unaligned\size
 	.type bt_unaligned\size, @function
 	.p2align 4
 bt_unaligned\size:
-	pext BT_LOW_MASK + 8 + 8*\mask(%rsp), %r15, %rcx
+	pext \low + 8(%rsp), %r15, %rcx
 	jrcxz 1f
 	pext BT_OFFSET_MASK + 8(%rsp), %r15, %rcx
 	lea \size - 1(%rcx), %rcx
@@ -171,8 +171,9 @@ bt_unaligned\size:
 	ret
 	.size bt_unaligned\size, . - bt_unaligned\size
 .endm
-	UNALIGNED 2, 0
-	UNALIGNED 4, 1
-	UNALIGNED 8, 2
+	UNALIGNED 2, BT_LOW_MASK
+	UNALIGNED 4, BT_LOW_MASK + 8
+	UNALIGNED 8, BT_LOW_MASK + 16
+	UNALIGNED 16, BT_LOW_MASK16
 
 	.section .note.GNU-stack, "", @progbits

@@ -44,6 +44,9 @@
 #define BT_FPU_LIVE 360      /* the guest's x87 and MMX state is in the processor */
 #define BT_FPU_LAST 368      /* the x87 instruction that FIP, FOP and FDP tell of, and where its operand was */
 #define BT_FPU_OPERAND 376
-#define BT_JUMPS 384         /* host addresses by low bits of RIP, user code; then supervisor code */
+#define BT_PAGE_MASK16 384   /* as BT_PAGE_MASK, for 16 bytes and bits 46 to 12: user code only */
+#define BT_LOW_MASK16 392
+#define BT_UNALIGNED16 400
+#define BT_JUMPS 448         /* host addresses by low bits of RIP, user code; then supervisor code */
 
 #define BT_JUMP_BITS 14

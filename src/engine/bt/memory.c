@@ -172,7 +172,7 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 			emit_rorx(e, HOST_X, from, checked);
 			from = HOST_X;
 		}
-		emit_pext(e, HOST_X, from, state_at(BT_PAGE_MASK + 8 * (int)checked));
+		emit_pext(e, HOST_X, from, state_at(checked == 4 ? BT_PAGE_MASK16 : BT_PAGE_MASK + 8 * (int)checked));
 		emit_table(e, HOST_X, HOST_X, true);
 	}
 	miss_if_zero(t, stub);
@@ -185,6 +185,9 @@ struct operand memory_access_wide(struct translation *t, const struct ea *from, 
 	struct ea ea = { .kind = EA_T };
 	uint32_t ok;
 
+	/* There is room in the index for four low bits only if one of the upper bits is left out: see docs/bt.md. */
+	if (size == 16 && (t->block->mode & MODE_USER) && from->kind != EA_CONST)
+		return memory_access(t, from, size, write, CHECKED);
 	if (from->kind == EA_BASE)
 		emit_lea(e, HOST_T, operand_at(from->base, from->disp));
 	else if (from->kind == EA_CONST)
@@ -228,7 +231,7 @@ static void miss_emit(struct translation *t, const struct stub *s)
 	if (s->ea.kind == EA_BASE)
 		emit_lea(e, HOST_T, operand_at(s->ea.base, s->ea.disp));
 	if (s->alignment == CHECKED && s->log_size) {
-		emit_call_through(e, state_at(BT_UNALIGNED + 8 * (s->log_size - 1)));
+		emit_call_through(e, state_at(s->log_size == 4 ? BT_UNALIGNED16 : BT_UNALIGNED + 8 * (s->log_size - 1)));
 		uint32_t miss = emit_short(e, 0xe3);
 		emit_patch(e, emit_jump(e, -1), s->back);
 		emit_patch_short(e, miss, e->at);
