@@ -118,6 +118,15 @@ void memory_island(struct translation *t, bool around)
 		emit_patch_short(&t->e, skip, t->e.at);
 }
 
+bool memory_reachable(const struct translation *t)
+{
+	/* 2 bytes to get around it, 5 for each long jump; and the end of a block, a far jump, may come before it */
+	for (unsigned n = 0; n < t->shorts; n++)
+		if (t->e.at + 2 + 5 * n + 24 > t->pending[n].where + 1 + 127)
+			return false;
+	return true;
+}
+
 void memory_room(struct translation *t)
 {
 	if (t->shorts == SHORTS_MAX || (t->shorts && t->e.at - t->pending[0].where > 56))

@@ -24,7 +24,6 @@ static void call_exec(struct translation *t)
 	emit8(&t->e, 0xb8 | HOST_X);
 	emit32(&t->e, t->id);
 	emit_jump_through(&t->e, state_at(BT_EXEC));
-	t->bt->stat.native--;
 }
 
 /* --- the stack --- */
@@ -520,23 +519,51 @@ static bool native(struct translation *t, const struct insn *i)
 	return again(t, i, &s);
 }
 
+/* What was written since, is taken back. */
+struct mark {
+	uint32_t at, exits;
+	unsigned shorts, stubs;
+	struct pending pending[SHORTS_MAX];
+};
+
+static struct mark mark(const struct translation *t)
+{
+	struct mark m = { t->e.at, t->bt->exits, t->shorts, t->stubs, { { 0 } } };
+
+	memcpy(m.pending, t->pending, sizeof(m.pending));
+	return m;
+}
+
+static void take_back(struct translation *t, const struct mark *m)
+{
+	t->e.at = m->at;
+	t->shorts = m->shorts;
+	t->stubs = m->stubs;
+	t->bt->exits = m->exits;
+	memcpy(t->pending, m->pending, sizeof(m->pending));
+	t->rec->access = BT_NO_ACCESS;
+}
+
 static void instruction(struct translation *t)
 {
-	uint32_t at = t->e.at, exits = t->bt->exits;
-	unsigned shorts, stubs = t->stubs;
+	struct mark start;
+	bool done;
 
 	memory_room(t);
-	at = t->e.at;
-	shorts = t->shorts;
-	t->rec->code = at;
-	t->bt->stat.native++;
-	if (native(t, &t->rec->insn))
-		return;
-	t->e.at = at; /* whatever was begun is taken back */
-	t->shorts = shorts;
-	t->stubs = stubs;
-	t->bt->exits = exits;
-	t->rec->access = BT_NO_ACCESS;
+	for (unsigned tries = 0; tries < 2; tries++) {
+		start = mark(t);
+		t->rec->code = t->e.at;
+		done = native(t, &t->rec->insn);
+		if (done && memory_reachable(t)) {
+			t->bt->stat.native++;
+			return;
+		}
+		take_back(t, &start);
+		if (!done)
+			break;
+		memory_island(t, true); /* it was too long for the jumps before it */
+	}
+	t->rec->code = t->e.at;
 	call_exec(t);
 }
 

@@ -41,6 +41,11 @@ struct stub {
 #define STUBS_MAX (3 * BT_BLOCK_MAX + 8)
 #define SHORTS_MAX 12
 
+struct pending {            /* a short jump to a stub that needs an island within its reach */
+	uint32_t where;
+	unsigned stub;
+};
+
 struct translation {
 	struct emit e;
 	struct bt *bt;
@@ -51,7 +56,7 @@ struct translation {
 	unsigned width;       /* of addresses and the stack, in bytes: 8 or 4 */
 	struct stub stub[STUBS_MAX];
 	unsigned stubs;
-	struct { uint32_t where; unsigned stub; } pending[SHORTS_MAX]; /* short jumps that need an island */
+	struct pending pending[SHORTS_MAX];
 	unsigned shorts;
 };
 
@@ -71,6 +76,8 @@ bool memory_aligned(const struct translation *, const struct insn *i, const stru
 /* Short jumps reach 127 bytes: before more is written, those that wait get a long jump within reach. */
 void memory_island(struct translation *, bool around);
 void memory_room(struct translation *);
+/* Would an island written now be within reach of all that wait for one? */
+bool memory_reachable(const struct translation *);
 /* The exec function does the instruction if HOST_X is zero. */
 void memory_exec_if_zero(struct translation *);
 /* x87 state is in the processor behind this. */
