@@ -24,10 +24,11 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 		regs[REG_RIP] = (greg_t)(uintptr_t)bt_segv_entry;
 		return;
 	}
-	/* Our own fault: it comes again, to whom it came before us. */
+	/* Our own fault, or sent by somebody: it comes again, to whom it came before us. */
 	for (unsigned n = 0; n < ARRAY_SIZE(taken); n++)
 		if (taken[n] == signal)
 			sigaction(signal, &before[n], NULL);
+	raise(signal);
 }
 
 static void install(void)

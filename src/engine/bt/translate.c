@@ -8,10 +8,12 @@
 #include "x86/cpuid.h"
 #include "x86/features.h"
 
-static bool ends_block(const struct insn *i)
+/* STI need not end a block. But where time is the count of instructions it does: devices see the time at which a block began, and the interpreter
+ * shall come to the same. */
+static bool ends_block(const struct bt *bt, const struct insn *i)
 {
 	const struct x86_op_info *op = &x86_ops[i->op];
-	return (op->klass & CLASS_CONTROL) || (op->translate == XLATE_END && i->op != X86_OP_STI) || i->op == X86_OP_INVALID;
+	return (op->klass & CLASS_CONTROL) || (op->translate == XLATE_END && (i->op != X86_OP_STI || bt->counting)) || i->op == X86_OP_INVALID;
 }
 
 static bool is_vector(const struct insn *i)
@@ -619,7 +621,7 @@ static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, 
 		unsigned n = x86_decode(&rec->insn, bytes + b->bytes, available - b->bytes, b->mode & BT_MODE_DECODE, model);
 		if (!n)
 			break;
-		ends = ends_block(&rec->insn);
+		ends = ends_block(bt, &rec->insn);
 		rec->vector = is_vector(&rec->insn);
 		rec->resumes = !ends;
 		b->bytes += (uint16_t)n;
