@@ -402,6 +402,8 @@ static int read_images(struct machine *m, const struct run_options *o)
 	m->request.append = o->append ? o->append : "";
 	if (bios_read_vga(&m->vga_bios))
 		return EXIT_HOST;
+	if (!m->vga_bios.data && (o->screenshot || (o->display && strcmp(o->display, "none"))))
+		log_warn("the screen has no font: it is in the VGA BIOS of Debian's package seabios (apt-get install seabios)");
 	m->board.vga_bios = m->vga_bios.data;
 	m->board.vga_bios_size = m->vga_bios.size;
 	if (o->bios) {
