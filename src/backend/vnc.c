@@ -30,6 +30,7 @@
 #define PASSWORD_LONGEST 8        /* what the protocol looks at */
 #define BACKLOG 8
 #define CLIENTS_MOST 16           /* each has buffers */
+#define CLIENT_PATIENCE_MS 5000   /* one that takes nothing for so long goes: the others wait for it */
 #define FRAME_MS 33
 #define IDLE_FRAME_MS 100
 #define IDLE_AFTER_MS 2000        /* without a change */
@@ -381,6 +382,7 @@ static int make_server(struct vnc *v, const char *title)
 	v->rfb->screenData = v;
 	v->rfb->desktopName = title;
 	v->rfb->alwaysShared = TRUE;
+	v->rfb->maxClientWait = CLIENT_PATIENCE_MS;
 	v->rfb->autoPort = FALSE; /* we accept */
 	v->rfb->port = v->rfb->ipv6port = 0;
 	v->rfb->cursor = NULL;    /* the guest draws its own */
