@@ -7,6 +7,9 @@ export XDG_RUNTIME_DIR=$scratch/run
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 machine=screen
 
+# Without hardware behind it kvm takes minutes for firmware; what it does with a screen other guests show.
+engines_but_kvm() { engines | grep -vx kvm; }
+
 # start ENGINE ARGUMENT...: a machine called $machine.
 start() {
         "$DOPPEL" run --engine "$1" --name "$machine" --serial none "${@:2}" </dev/null >"$scratch/out" 2>"$scratch/err" &
@@ -17,6 +20,13 @@ stop() {
         kill "$child" 2>/dev/null || true
         wait "$child" || true
         child=''
+}
+
+# ask SECONDS COMMAND...: as capture, beside the machine.
+ask() {
+        local pid=$child
+        capture "$@"
+        child=$pid
 }
 
 keys() { "$DOPPEL" keys "$machine" "$1"; }

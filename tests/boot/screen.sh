@@ -89,11 +89,13 @@ grub_graphics() { # ENGINE
 grub_cdrom() { # ENGINE
         start "$1" --cdrom "$("$top/tools/guest" grub-cdrom)" --display "$display"
         grub_menu "$1"
-        grub_keys "$1"
-        grub_graphics "$1"
+        if [[ $1 == interp ]]; then # the others leave firmware to it, for the most part
+                grub_keys "$1"
+                grub_graphics "$1"
+        fi
         stop
 }
 
-for engine in $(engines); do
+for engine in $(engines_but_kvm); do
         grub_cdrom "$engine"
 done

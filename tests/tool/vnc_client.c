@@ -53,7 +53,8 @@ static void updated(rfbClient *client, int x, int y, int width, int height)
 static bool listen_for(rfbClient *client, long ms, bool until_complete)
 {
 	for (long end = now_ms() + ms, left; (left = end - now_ms()) > 0 && !(until_complete && complete);) {
-		int found = WaitForMessage(client, (unsigned)left * 1000);
+		/* The library may have read more than one message. */
+		int found = client->buffered ? 1 : WaitForMessage(client, (unsigned)left * 1000);
 		if (found < 0 || (found && !HandleRFBServerMessage(client)))
 			return false;
 	}
@@ -62,10 +63,11 @@ static bool listen_for(rfbClient *client, long ms, bool until_complete)
 
 static bool save(rfbClient *client, const char *path)
 {
-	/* An update may bring a new size alone. */
-	for (pixels = 0; pixels < (uint64_t)client->width * (uint64_t)client->height;) {
+	/* The answer to a request for all may be the size alone; the rest comes when more is asked for. */
+	rfbBool more = FALSE;
+	for (pixels = 0; pixels < (uint64_t)client->width * (uint64_t)client->height; more = TRUE) {
 		complete = false;
-		if (!SendFramebufferUpdateRequest(client, 0, 0, client->width, client->height, FALSE) ||
+		if (!SendFramebufferUpdateRequest(client, 0, 0, client->width, client->height, more) ||
 		    !listen_for(client, UPDATE_SECONDS * 1000, true) || !complete)
 			return false;
 	}
