@@ -8,7 +8,7 @@
  *   vga_memory.c   the window at A0000h        vga_draw.c   a picture of it
  *   vga_vbe.c      the VBE interface           vga_text.c   characters
  *
- * Video memory is memory of the machine: engines map the frame buffer as they map RAM. Who draws a picture copies the registers and reads the
+ * Video memory is memory of the machine: engines map the frame buffer as they map RAM, and it is saved with RAM, not as a field. Who draws a picture copies the registers and reads the
  * memory without a lock, as a CRT controller does: it may see half of a change, and sees the rest in the next frame. */
 #include "device/vga.h"
 #include <errno.h>
