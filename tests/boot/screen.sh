@@ -2,16 +2,13 @@
 # SPDX-License-Identifier: MIT
 # GRUB through SeaBIOS on the screen: its menu as a stored picture and over VNC, keys, a graphics mode.
 #
-# The menu is compared with tests/boot/screen/grub-menu.png, by the check sum beside it. When it is meant to look otherwise (another release of
+# The menu is compared with tests/screen/grub-menu.png, by the check sum beside it. When it is meant to look otherwise (another release of
 # GRUB, or of the font in SeaBIOS's VGA BIOS), UPDATE=1 tests/boot/screen.sh takes the new picture; look at it before you commit it.
 set -euo pipefail
 
-. "$(dirname "$0")/../lib.sh"
-. "$(dirname "$0")/../screen.sh"
+. "$(dirname "$0")/../screen/lib.sh"
 
-stored=$top/tests/boot/screen/grub-menu.png
-mkdir -p "${stored%/*}"
-
+stored=$top/tests/screen/grub-menu.png
 # Without the first three rows of characters (GRUB's name has its version) the rest of a picture of 720 by 400: its check sum.
 below_title() { tail -c $((720 * (400 - 48) * 3)) "$1" | sha256sum | cut -c 1-64; }
 

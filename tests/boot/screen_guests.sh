@@ -3,8 +3,7 @@
 # The text screens of other guests, with and without firmware: GRUB from a floppy disk, a game, a memory test.
 set -euo pipefail
 
-. "$(dirname "$0")/../lib.sh"
-. "$(dirname "$0")/../screen.sh"
+. "$(dirname "$0")/../screen/lib.sh"
 
 grub_floppy() { # ENGINE
         start "$1" --floppy "$("$top/tools/guest" grub-floppy)"

@@ -3,8 +3,7 @@
 # Linux with the screen as its console: keyboard and mouse by its own drivers.
 set -euo pipefail
 
-. "$(dirname "$0")/../lib.sh"
-. "$(dirname "$0")/../screen.sh"
+. "$(dirname "$0")/../screen/lib.sh"
 
 # The kernel has the driver of the keyboard built in, that of the mouse we give it.
 linux() { # ENGINE

@@ -3,8 +3,7 @@
 # The options and commands for screen and keyboard, used wrongly and rightly; passwords, and sockets that are taken or left behind.
 set -euo pipefail
 
-. "$(dirname "$0")/../lib.sh"
-. "$(dirname "$0")/../screen.sh"
+. "$(dirname "$0")/../screen/lib.sh"
 
 bios=$("$top/tools/guest" seabios)
 

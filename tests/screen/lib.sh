@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
-# What tests share that look at a machine's screen and type on its keyboard: after lib.sh.
+# What tests share that look at a machine's screen and type on its keyboard.
 # shellcheck shell=bash
+
+# shellcheck source=tests/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 viewer=${BUILD:-$top/build}/tool/vnc_client
 export XDG_RUNTIME_DIR=$scratch/run
