@@ -342,7 +342,7 @@ static int i8042_post_load(struct device *d, uint32_t version)
 	if (!ps2_keyboard_valid(&k->keyboard) || !ps2_mouse_valid(&k->mouse) || !ps2_typed_valid(&k->typed))
 		return -EINVAL;
 	timer_arm(&k->host.timer, k->r.byte_at);
-	type(k);
+	timer_arm(&k->host.type_timer, k->typed.count ? k->typed.next_at : TIMER_OFF);
 	irq_pin_restore(&k->host.keyboard_pin, keyboard_level(k));
 	irq_pin_restore(&k->host.mouse_pin, mouse_level(k));
 	return 0;

@@ -369,6 +369,15 @@ static void typing(void)
 	vm = other;
 	data(0xf4);
 	ok(COMES("\xfa\xe0\x48"), "typing: a whole code comes when it is on again");
+	event_post(device_find(vm, "kbd"), INPUT_TYPE, codes, 3);
+	clock_step(vm, 2 * MILLISECOND);
+	in8(vm, 0x60);
+	other = machine(1, places, 3);
+	ok(copy_state(vm, other) && same_state(vm, other), "typing: is saved between two codes");
+	vm_destroy(vm);
+	vm = other;
+	clock_step(vm, SECOND);
+	ok(line_level[KBD_IRQ] && in8(vm, 0x60) == 0xb0, "typing: and goes on without being asked");
 	uint8_t flood[PS2_TYPED + 1];
 	memset(flood, 0xe0, sizeof(flood)); /* prefixes without an end */
 	event_post(device_find(vm, "kbd"), INPUT_TYPE, flood, sizeof(flood));
