@@ -170,8 +170,11 @@ void x86_segments_lower(struct x86_core *core)
 	for (unsigned n = 0; n < ARRAY_SIZE(data); n++) {
 		struct x86_segment *s = &core->cpu.seg[data[n]];
 		bool conforming = x86_attr_is_code(s->attr) && (s->attr & SEGA_CONFORMING);
-		/* A register that is null already keeps its base: FS and GS have one from an MSR. */
-		if (!(s->attr & SEGA_UNUSABLE) && !conforming && core->cpl > (s->attr & SEGA_DPL) >> SEGA_DPL_SHIFT) {
+		/* A register that is null already keeps its base (FS and GS have one from an MSR), but loses its RPL: Linux's 32-bit sigreturn
+		 * test sees that on processors. */
+		if (s->attr & SEGA_UNUSABLE) {
+			s->selector = 0;
+		} else if (!conforming && core->cpl > (s->attr & SEGA_DPL) >> SEGA_DPL_SHIFT) {
 			s->selector = 0;
 			s->attr |= SEGA_UNUSABLE;
 		}
