@@ -50,6 +50,7 @@ else
 SRC := $(filter-out src/backend/net_user.c,$(SRC))
 endif
 $(eval $(call optional,zlib,src/backend/qcow2_zlib.c))
+$(eval $(call optional,libnbd,src/backend/block_nbd.c))
 $(eval $(call optional,libzstd,src/backend/qcow2_zstd.c))
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))

@@ -44,6 +44,10 @@ static const struct block_format *found(const char *path)
 	SET_FOREACH(struct block_format, f, block_formats)
 		if (f->claims && f->claims(path))
 			return f;
+	if (!strncmp(path, "nbd", 3) && strstr(path, "://")) {
+		log_error("%s: this doppel was built without libnbd; install libnbd-dev and build it again", path);
+		return NULL;
+	}
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	ssize_t size = fd < 0 ? 0 : pread(fd, start, sizeof(start), 0);
 	if (fd >= 0)
