@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "backend/image_internal.h"
 #include "backend/qcow2.h"
 #include "util/log.h"
@@ -12,6 +13,7 @@
 
 #define FIXED_NS 50000 /* what a request takes where time does not come from the host */
 #define QUEUES_MAX 16
+#define STALL_POLL_NS 100000000
 #define SLOT_MAX 31
 
 /* ---- Opening and closing ------------------------------------------------------------------------------------------------ */
@@ -23,6 +25,7 @@ static const struct option_row rows[] = {
 	{ "readonly", NULL, "", OPTION_FLAG, AT(readonly), 0, 0 },
 	{ "snapshot", NULL, "", OPTION_FLAG, AT(snapshot), 0, 0 },
 	{ "cache", "writeback|none", "", OPTION_CHOICE, AT(cache), 0, 0 },
+	{ "on-error", "report|pause", "", OPTION_CHOICE, AT(on_error), 0, 0 },
 	{ "bus", "any|ide|virtio", "", OPTION_CHOICE, AT(bus), 0, 0 },
 	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
 	{ "queues", "N", "", OPTION_NUMBER, AT(queues), 1, QUEUES_MAX },
@@ -194,12 +197,50 @@ static void put(struct image *image, struct request *r)
 	image->last = &r->next;
 }
 
+bool image_pauses(const struct image *image, const struct request *r)
+{
+	return image->words.on_error && r->done.error && r->op != IMAGE_READ && !image->readonly;
+}
+
+void image_again(struct image *image, struct request *r)
+{
+	r->done.error = 0;
+	put(image, r);
+	pthread_cond_signal(&image->changed);
+}
+
+/* The host's disk is full, or worse: the machine stands still until somebody has put that right, and the request is done again. With the lock held,
+ * which it gives up meanwhile. Nobody waits for a request that is in the queue again, so the processors can stop. */
+static void stall(struct image *image, struct request *r)
+{
+	struct vm *vm = image->device->vm;
+	int error = r->done.error;
+	image_again(image, r);
+	if (image->stalled)
+		return;
+	image->stalled = true;
+	pthread_mutex_unlock(&image->lock);
+	log_error("%s: %s; the machine is paused. Put it right, then \"doppel resume NAME\"", image->text, strerror(-error));
+	vm_pause(vm);
+	pthread_mutex_lock(&image->lock);
+	while (vm->paused && !image->quit) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += STALL_POLL_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&image->changed, &image->lock, &until);
+	}
+	image->stalled = false;
+	pthread_cond_broadcast(&image->changed);
+}
+
 static void *image_thread(void *arg)
 {
 	struct image *image = arg;
 	pthread_mutex_lock(&image->lock);
 	for (;;) {
-		struct request *r = take(image);
+		struct request *r = image->stalled ? NULL : take(image);
 		if (!r && image->quit)
 			break;
 		if (!r) {
@@ -212,6 +253,10 @@ static void *image_thread(void *arg)
 		pthread_mutex_lock(&image->lock);
 		if (!--image->running)
 			pthread_cond_broadcast(&image->idle);
+		if (image_pauses(image, r) && !image->quit) {
+			stall(image, r);
+			continue;
+		}
 		pthread_mutex_unlock(&image->lock);
 		image_complete(image, r);
 		pthread_mutex_lock(&image->lock);

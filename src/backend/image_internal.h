@@ -39,6 +39,7 @@ struct image {
 	pthread_cond_t idle;    /* running reached 0 */
 	struct request *first, **last;
 	unsigned running;       /* requests that a thread works on */
+	bool stalled;           /* the machine is paused for a failed write: nothing is taken from the queue */
 	bool quit;
 };
 
@@ -56,5 +57,8 @@ SET_DECLARE(struct image_async, image_asyncs);
 /* image.c -- Does the request, on this thread. */
 void image_work(struct image *, struct request *);
 bool image_would_change_format(const struct image *, const struct request *);
+/* Is this failed request one for which the machine is to pause? Then it is put back: with the lock held. */
+bool image_pauses(const struct image *, const struct request *);
+void image_again(struct image *, struct request *);
 /* Tells the device, and frees it. Holding no lock. */
 void image_complete(struct image *, struct request *);

@@ -41,6 +41,10 @@ static void reap(struct image *image, struct uring *u)
 		finish(image, r, cqe->res);
 		io_uring_cqe_seen(&u->ring, cqe);
 		u->under_way--;
+		if (image_pauses(image, r)) { /* a thread does it again, and pauses the machine if it must */
+			image_again(image, r);
+			continue;
+		}
 		r->next = NULL;
 		*u->last = r;
 		u->last = &r->next;

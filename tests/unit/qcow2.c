@@ -232,9 +232,23 @@ static void patch64(uint64_t offset, uint64_t value)
 	patch(offset, &value, sizeof(value));
 }
 
+/* A good one, again. */
 static void make_image(void)
 {
-	shell("rm -f image; qemu-img create -f qcow2 image %lu && qemu-io -c 'write -P 7 0 200k' image", SIZE);
+	static uint8_t *good;
+	static size_t size;
+	struct stat status;
+	if (!good) {
+		shell("rm -f image; qemu-img create -f qcow2 image %lu && qemu-io -c 'write -P 7 0 200k' image", SIZE);
+		int fd = open(at("image"), O_RDONLY);
+		fstat(fd, &status);
+		size = (size_t)status.st_size;
+		good = malloc(size);
+		(void)!pread(fd, good, size, 0);
+		close(fd);
+	}
+	unlink(at("image"));
+	store("image", good, size);
 }
 
 static bool refused(void)
