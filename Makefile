@@ -44,7 +44,7 @@ $(eval $(call optional,liburing,src/backend/image_uring.c))
 $(eval $(call optional,libpng,src/backend/picture_png.c))
 $(eval $(call optional,libvncserver,src/backend/vnc.c))
 # Debian's slirp.pc asks for another package's that nothing here needs, so its header is looked for.
-ifneq ($(wildcard /usr/include/slirp/libslirp.h),)
+ifneq ($(if $(filter false,$(PKG_CONFIG)),,$(wildcard /usr/include/slirp/libslirp.h)),)
 LDLIBS += -lslirp
 else
 SRC := $(filter-out src/backend/net_user.c,$(SRC))

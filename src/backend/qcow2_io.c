@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backend/qcow2.h"
+#include "util/log.h"
 
 enum kind { KIND_ABSENT, KIND_ZERO, KIND_DATA, KIND_COMPRESSED };
 
@@ -69,6 +70,23 @@ static int look(struct qcow2 *q, uint64_t offset, uint64_t size, struct run *r)
 	return 0;
 }
 
+static const struct qcow2_unpacker *unpacker(uint8_t type)
+{
+	SET_FOREACH(struct qcow2_unpacker, u, qcow2_unpackers)
+		if (u->type == type)
+			return u;
+	return NULL;
+}
+
+/* Not the image's fault: it is told once, and stays as it is. */
+static int no_unpacker(struct qcow2 *q)
+{
+	if (!q->broken)
+		log_error("%s has compressed clusters, and this doppel was built without %s", q->path, q->compression ? "libzstd" : "zlib");
+	q->broken = true;
+	return -ENOTSUP;
+}
+
 /* With the lock held: the cluster of a compressed entry is in q->unpacked. */
 static int unpack(struct qcow2 *q, uint64_t entry)
 {
@@ -76,16 +94,16 @@ static int unpack(struct qcow2 *q, uint64_t entry)
 	qcow2_compressed_place(q, entry, &offset, &size);
 	if (q->unpacked_of == entry)
 		return 0;
+	const struct qcow2_unpacker *u = unpacker(q->compression);
+	if (!u)
+		return no_unpacker(q);
 	q->unpacked_of = 0;
 	uint8_t *packed = malloc(size);
 	if (!packed)
 		return -ENOMEM;
 	int error = block_file_read_bytes(&q->file, offset, packed, size);
 	if (!error) {
-		error = -EIO;
-		SET_FOREACH(struct qcow2_unpacker, u, qcow2_unpackers)
-			if (u->type == q->compression)
-				error = u->unpack(packed, size, q->unpacked, q->cluster_size);
+		error = u->unpack(packed, size, q->unpacked, q->cluster_size);
 		if (error)
 			error = qcow2_corrupt(q, "a compressed cluster cannot be unpacked", offset);
 	}
