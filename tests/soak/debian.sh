@@ -6,6 +6,7 @@ set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
 
+# By itself, or by make soak; without the disk there is nothing to test.
 disk=$cache/debian-disk.img
 if [[ ! -e $disk ]]; then
         skip 'Debian - needs the disk that "./demo --debian" makes'
@@ -27,4 +28,4 @@ else
         skip 'Debian: apt-get update - no way to deb.debian.org'
 fi
 press 'poweroff'
-ends 'Debian: switches off' 60
+ends "Debian: switches off" 60
