@@ -106,3 +106,13 @@ for engine in ${ENGINES:-$(engines)}; do
         fi
         check "$engine: random numbers" "${lines[-1]-none} bytes" test "${lines[-1]-0}" -gt 1000
 done
+
+# SeaBIOS boots from a virtio disk: a boot sector that prints "!" and ends the machine.
+# mov ax,0e21h; mov bx,7; int 10h; mov al,1; out 0f4h,al; hlt
+truncate -s 1M "$scratch/boot"
+printf '\xb8\x21\x0e\xbb\x07\x00\xcd\x10\xb0\x01\xe6\xf4\xf4' | dd of="$scratch/boot" conv=notrunc 2>/dev/null
+printf '\x55\xaa' | dd of="$scratch/boot" bs=1 seek=510 conv=notrunc 2>/dev/null
+capture 100 "$DOPPEL" run --bios "$("$top/tools/guest" seabios)" --bios-log "file:$scratch/log" --disk "$scratch/boot,bus=virtio" \
+        --debug-exit 0xf4 --serial none
+contains 'SeaBIOS finds the virtio disk' "$(<"$scratch/log")" 'found virtio-blk'
+equal 'SeaBIOS boots from it' "$status" 3
