@@ -187,7 +187,8 @@ bool emit_again(struct emit *e, const struct x86_shape *s, const uint8_t *tail, 
 		static const uint8_t pp[] = { [0] = 0, [SHAPE_66] = 1, [SHAPE_F3] = 2, [SHAPE_F2] = 3 };
 		emit_vex(e, s->map, pp[s->prefix & (SHAPE_66 | SHAPE_F2 | SHAPE_F3)], s->w, s->l, reg, s->has_vvvv ? vvvv : 0, &rm);
 		emit8(e, s->opcode);
-		emit_modrm(e, reg, &rm);
+		if (s->has_modrm) /* VZEROUPPER has none */
+			emit_modrm(e, reg, &rm);
 		goto immediate;
 	}
 	rex = s->has_modrm ? rex_of(s->w, reg, &rm) : (s->w ? 8u : 0) | (s->in_opcode && high(op) ? 1u : 0);
