@@ -51,6 +51,7 @@ CHECK(BT_FPU_OPERAND, fpu_operand);
 CHECK(BT_PAGE_MASK16, page_mask16);
 CHECK(BT_LOW_MASK16, low_mask16);
 CHECK(BT_UNALIGNED16, unaligned16);
+CHECK(BT_FPU_LAST_MEMORY, fpu_last_memory);
 CHECK(BT_JUMPS, jumps);
 #undef CHECK
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");

@@ -43,7 +43,8 @@ struct bt_state {
 	uint64_t fpu_live, fpu_last, fpu_operand;
 	uint64_t page_mask16, low_mask16;
 	void *unaligned16;
-	uint8_t pad2[40];
+	uint64_t fpu_last_memory;
+	uint8_t pad2[32];
 	void *jumps[2][BT_JUMP_COUNT];
 };
 
@@ -117,6 +118,7 @@ struct bt {
 	bool avx;
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
+	uint16_t fpu_selector[SEG_COUNT]; /* when x87 state was loaded: a later exec function may run under others */
 	bool interpret;               /* the next instruction is not for translated code */
 	uint64_t generation[2];       /* what the jump tables are good for: mapping and supervisor generation */
 	uint32_t mode[2];

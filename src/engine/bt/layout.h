@@ -47,6 +47,7 @@
 #define BT_PAGE_MASK16 384   /* as BT_PAGE_MASK, for 16 bytes and bits 46 to 12: user code only */
 #define BT_LOW_MASK16 392
 #define BT_UNALIGNED16 400
+#define BT_FPU_LAST_MEMORY 408 /* the last of them that had an operand in memory */
 #define BT_JUMPS 448         /* host addresses by low bits of RIP, user code; then supervisor code */
 
 #define BT_JUMP_BITS 14

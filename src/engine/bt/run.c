@@ -47,26 +47,31 @@ static void fpu_enter(struct bt *bt)
 	image.mxcsr = mxcsr_default;
 	asm volatile("fxrstor64 %0" : : "m"(image));
 	bt->state->fpu_live = 1;
-	bt->state->fpu_last = BT_FPU_NONE;
+	bt->state->fpu_last = bt->state->fpu_last_memory = BT_FPU_NONE;
+	for (unsigned n = 0; n < SEG_COUNT; n++)
+		bt->fpu_selector[n] = bt->vcpu->core.cpu.seg[n].selector;
 }
 
-static void fpu_note(struct bt *bt, const struct bt_insn *rec)
+/* As x87_note and x87_note_memory do. */
+static void fpu_note(struct bt *bt)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	struct x86_fxsave *guest = &core->cpu.xsave.legacy;
-	const struct insn *i = &rec->insn;
-	bool code64 = (bt->block[rec->block].mode & MODE_CODE) == MODE_CODE64;
-	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
+	const struct bt_insn *rec = &bt->insn[bt->state->fpu_last];
+	const struct bt_block *b = &bt->block[rec->block];
+	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
 
-	guest->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
-	guest->fip = bt->block[rec->block].rip + i->offset;
+	guest->fop = (uint16_t)((rec->insn.opcode & 7) << 8 | rec->insn.modrm);
+	guest->fip = b->rip + rec->insn.offset;
 	if (!code64)
-		guest->fip = (uint32_t)guest->fip | (uint64_t)core->cpu.seg[SEG_CS].selector << 32;
-	if (!rec->access)
+		guest->fip = (uint32_t)guest->fip | (uint64_t)bt->fpu_selector[SEG_CS] << 32;
+	if (bt->state->fpu_last_memory == BT_FPU_NONE)
 		return;
+	const struct insn *i = &bt->insn[bt->state->fpu_last_memory].insn;
+	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
 	guest->fdp = (bt->state->fpu_operand - core->cpu.seg[i->seg].base) & size_mask(i->asize);
 	if (!code64)
-		guest->fdp |= (uint64_t)core->cpu.seg[seg].selector << 32;
+		guest->fdp |= (uint64_t)bt->fpu_selector[seg] << 32;
 }
 
 static void fpu_leave(struct bt *bt)
@@ -79,7 +84,7 @@ static void fpu_leave(struct bt *bt)
 	guest->ftw = image.ftw;
 	memcpy(guest->st, image.st, sizeof(guest->st));
 	if (bt->state->fpu_last != BT_FPU_NONE)
-		fpu_note(bt, &bt->insn[bt->state->fpu_last]);
+		fpu_note(bt);
 	bt->state->fpu_live = 0;
 }
 

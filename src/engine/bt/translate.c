@@ -453,11 +453,13 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
 	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
+		memory_room(t);
 		store_constant(e, BT_FPU_LAST, t->id);
 		if (s->has_memory) {
 			if (ea.kind == EA_BASE)
 				emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
 			emit_store(e, state_at(BT_FPU_OPERAND), HOST_T);
+			store_constant(e, BT_FPU_LAST_MEMORY, t->id);
 		}
 	}
 	for (unsigned n = 0; n < a.used; n++)
