@@ -28,7 +28,7 @@ const struct x86_model *x86_model_find(const char *name);
 bool x86_model_limited(const struct x86_model *);
 /* model.c -- A model with features added and taken away, "v2,-sse4.2,+aes", into *m. 0, or -1 with a message in why (256 bytes are enough);
  * with 0, why may hold a remark.
- * What is added brings what it needs; what is taken takes what needs it. */
+ * What is added brings what it needs; what is taken takes what needs it. The text becomes its name, and must live as long. */
 int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t size);
 /* What --cpu calls a feature (features.h). The next one that --cpu knows, *row counts on from 0; NULL behind the last. */
 const char *x86_feature_name(unsigned feature);

@@ -110,6 +110,7 @@ static int change(struct x86_model *m, const char *word, char *why, size_t size)
 int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t size)
 {
 	const struct x86_model *base;
+	const char *all = text;
 	char word[32];
 
 	*why = 0;
@@ -129,6 +130,7 @@ int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t siz
 	while (option_word(&text, word, sizeof(word)))
 		if (change(m, word, why, size))
 			return -1;
+	m->name = all;
 	if (has(m, FEATURE_XSAVE))
 		m->xcr0 |= XCR0_X87 | (has(m, FEATURE_SSE) ? XCR0_SSE : 0) | (has(m, FEATURE_AVX) ? XCR0_AVX : 0);
 	if (!has(m, FEATURE_XSAVE))
