@@ -276,8 +276,7 @@ static void test_two_levels(void)
 		WRITE_CR(4, CR4_PSE);
 		test_large("PSE", 4 * MIB);
 		test_global("PSE", CR4_PSE);
-		uint32_t bits = HAS_1_EDX(17) ? 0 : 13;
-		if (!bits) { /* PSE-36: bit 21 is reserved, bits 20:13 are address bits 39:32 */
+		if (HAS_1_EDX(17)) { /* PSE-36: bit 21 is reserved, bits 20:13 are address bits 39:32 */
 			uint32_t at = AREA + 32 * MIB;
 			dir = directory(at, &n);
 			set(dir, n, 40 * MIB | ALL | PTE_PS | 1 << 21);
