@@ -13,6 +13,8 @@ WRITE = 0x20
 CONSOLE = 0xe9
 EXIT = 0xf4
 CMOS = 0x70
+PORT_92 = 0x92
+KEYBOARD = 0x60                /* data; + 4: command */
 PHASE = 0x50                   /* CMOS byte: 0 after power on, 1 after the reset that we ask for */
 FLAT = 8
 
@@ -110,6 +112,45 @@ again:	bridge	PAM0, BUS
 	loop	again
 	cmpw	$300 * 11, %bp
 	check	je, "and three hundred times"
+
+	/* A20: ES:10h is 1 MiB, DS:0 is 0. */
+	pushw	%ds
+	movw	$0xffff, %ax
+	movw	%ax, %es
+	xorw	%ax, %ax
+	movw	%ax, %ds
+	movl	$0x11111111, 0x500
+	movl	$0x22222222, %es:0x510
+	cmpl	$0x11111111, 0x500
+	movb	$0x00, %al
+	outb	%al, $PORT_92
+	jne	a20_bad
+	cmpl	$0x11111111, %es:0x510
+	jne	a20_bad
+	movl	$0x33333333, %es:0x510
+	lock incb 0x501
+	cmpl	$0x33333433, 0x500
+	jne	a20_bad
+	cmpl	$0x33333433, %es:0x510
+	jne	a20_bad
+	movb	$0xd1, %al             /* the keyboard controller opens the gate */
+	outb	%al, $KEYBOARD + 4
+	movb	$0xdf, %al
+	outb	%al, $KEYBOARD
+	cmpl	$0x22222222, %es:0x510
+	jne	a20_bad
+	movb	$0xd1, %al             /* and closes it */
+	outb	%al, $KEYBOARD + 4
+	movb	$0xdd, %al
+	outb	%al, $KEYBOARD
+	cmpl	$0x33333433, %es:0x510
+	jne	a20_bad
+	movb	$0x02, %al
+	outb	%al, $PORT_92
+	cmpl	$0x22222222, %es:0x510
+a20_bad:
+	popw	%ds
+	check	je, "with A20 off, memory wraps at 1 MiB"
 
 	/* Code where a card's ROM would be. */
 	movw	$0xc000, %ax

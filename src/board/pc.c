@@ -33,6 +33,7 @@ static const struct piix4_pm_config pm_config = { .block = PM_BLOCK };
 static const struct device_place fixed[] = {
 	{ .class = &i8259_class, .name = "pic", .base = 0x20, .irq = -1 },
 	{ .class = &lapic_class, .name = "lapic", .base = PC_LAPIC, .irq = -1, .config = &lapic_config },
+	{ .class = &a20_class, .name = A20_NAME, .irq = -1 },
 	{ .class = &i8254_class, .name = "pit", .base = 0x40, .irq = 0 },
 	{ .class = &i8042_class, .name = KEYBOARD, .base = 0x60, .irq = 1, .config = &i8042_config },
 	{ .class = &i8237_class, .name = DMA, .irq = -1 },

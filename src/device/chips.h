@@ -42,6 +42,12 @@ size_t i8042_type_room(struct device *); /* for struct screen */
 
 /* fpu_error.c -- base F0h: FERR# to IRQ 13, and IGNNE#. */
 extern const struct device_class fpu_error_class;
+/* a20.c -- Comes before the chips that drive it. */
+#define A20_NAME "a20"
+extern const struct device_class a20_class;
+/* Opens or closes the gate; with the caller's lock held. NULL: the machine has none. */
+void a20_set(struct device *, bool open);
+
 /* port92.c -- base 92h: fast A20 and reset. */
 extern const struct device_class port92_class;
 

@@ -4,8 +4,7 @@
  * ps2_mouse.c.
  *
  * A byte from a device takes the time that its 11 bits take, so that the interrupt of the next one is not raised
- * in the same instant in which the last one is read; the controller's own answers take none. A20 is kept as a bit
- * of the output port only: memory does not wrap at 1 MiB. */
+ * in the same instant in which the last one is read; the controller's own answers take none. */
 #include "device/chips.h"
 #include <errno.h>
 #include <string.h>
@@ -74,6 +73,7 @@ struct i8042 {
 	struct ps2_typed typed;
 	struct {
 		struct irq_pin keyboard_pin, mouse_pin;
+		struct device *a20;
 		struct timer timer, type_timer;
 	} host;
 };
@@ -192,6 +192,7 @@ static uint8_t output_port(const struct i8042 *k)
 static void write_output_port(struct i8042 *k, uint8_t value)
 {
 	k->r.a20 = value & OUTPUT_A20;
+	a20_set(k->host.a20, k->r.a20);
 	if (!(value & OUTPUT_NO_RESET))
 		vm_reset_request(k->device.vm);
 }
@@ -357,6 +358,7 @@ static int i8042_init(struct device *d)
 	irq_pin_init(&k->host.mouse_pin, d->vm, config ? config->mouse_irq : 12);
 	timer_init(&k->host.timer, d, d->name, byte_arrives, NULL);
 	timer_init(&k->host.type_timer, d, d->name, type_on, NULL);
+	k->host.a20 = device_find(d->vm, A20_NAME);
 	int error = bus_add_at(d->vm, BUS_PORT, d->place->base + PORT_DATA, 1, &ops, d, PORT_DATA);
 	return error ? error : bus_add_at(d->vm, BUS_PORT, d->place->base + PORT_COMMAND, 1, &ops, d, PORT_COMMAND);
 }

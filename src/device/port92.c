@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* System control port A at 92h, after the IBM PS/2 hardware interface technical reference: fast A20 and fast reset.
- *
- * A20 is kept as a bit only: memory does not wrap at 1 MiB. It comes up set, as a BIOS leaves it. */
+ * It comes up with A20 set, as a BIOS leaves it. */
 #include "device/chips.h"
 
 #define FAST_RESET 0x01u /* 0 to 1: reset of the processor */
@@ -11,6 +10,7 @@
 struct port92 {
 	struct device device;
 	uint8_t value; /* port 92h, read/write */
+	struct device *a20;
 };
 
 static struct port92 *of(struct device *d)
@@ -28,6 +28,7 @@ static void port92_write(struct device *d, uint64_t offset, unsigned size, uint6
 	struct port92 *p = of(d);
 	bool reset = value & ~p->value & FAST_RESET;
 	p->value = value & STORED;
+	a20_set(p->a20, value & FAST_A20);
 	if (reset)
 		vm_reset_request(d->vm);
 }
@@ -46,6 +47,7 @@ static int port92_post_load(struct device *d, uint32_t version)
 static int port92_init(struct device *d)
 {
 	static const struct bus_ops ops = { .read = port92_read, .write = port92_write, .max_size = 1 };
+	of(d)->a20 = device_find(d->vm, A20_NAME);
 	return bus_add(d->vm, BUS_PORT, d->place->base, 1, &ops, d);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The 440FX: where accesses below 1 MiB go, by PAM and SMRAM; and the PIIX4: where the ports of the ACPI block are. */
+/* The 440FX: where accesses below 1 MiB go, by PAM and SMRAM; the PIIX4: where the ports of the ACPI block are;
+ * and the gate of A20. */
 #include "device/pci.h"
 #include "engine/engine.h"
 #include "machine.h"
@@ -25,6 +26,11 @@ static const struct device_place places[] = {
 static const struct device_place small_places[] = {
 	{ .class = &pci_class, .name = "pci", .irq = -1 },
 	{ .class = &i440fx_class, .name = "i440fx", .base = BRIDGE, .irq = -1, .config = &small_config },
+};
+static const struct device_place gate_places[] = {
+	{ .class = &a20_class, .name = A20_NAME, .irq = -1 },
+	{ .class = &port92_class, .name = "port92", .base = 0x92, .irq = -1 },
+	{ .class = &i8042_class, .name = "kbd", .base = 0x60, .irq = 1 },
 };
 static struct vm *vm;
 
@@ -204,6 +210,35 @@ static void use(struct vm *v)
 	bus_read(v, BUS_PORT, 0x600, 4);
 }
 
+static void gate(void)
+{
+	struct vm *two = machine(1, gate_places, ARRAY_SIZE(gate_places));
+	vm_destroy(vm);
+	vm = machine(1, gate_places, ARRAY_SIZE(gate_places));
+	store(0x500, 1);
+	store(0x100500, 2);
+	ok(load(0x500) == 1 && load(0x100500) == 2 && in8(vm, 0x92) == 2, "a20: open after a reset");
+	out8(vm, 0x92, 0);
+	ok(load(0x100500) == 1 && load(0x1fffff) == load(0xfffff), "a20: closed, the second MiB is the first");
+	store(0x100500, 3);
+	ok(load(0x500) == 3 && load(0x200500) == 0, "a20: when written, too; the third is itself");
+	guest_write(two, 0x500, "\7", 1);
+	ok(copy_state(vm, two) && same_state(vm, two), "a20: state loads");
+	struct vm *one = vm;
+	vm = two;
+	ok(load(0x100500) == 7, "a20: the gate is closed there");
+	vm = one;
+	out8(vm, 0x64, 0xd1);
+	out8(vm, 0x60, 0xdf);
+	ok(load(0x500) == 3 && load(0x100500) == 2, "a20: the keyboard controller opens it");
+	out8(vm, 0x64, 0xd1);
+	out8(vm, 0x60, 0xdd);
+	ok(load(0x100500) == 3, "a20: and closes it");
+	device_reset_all(vm, RESET_COLD);
+	ok(load(0x100500) == 2, "a20: a reset opens it");
+	vm_destroy(two);
+}
+
 int main(void)
 {
 	memset(bios, ROM, sizeof(bios));
@@ -213,6 +248,7 @@ int main(void)
 	smram();
 	power();
 	round_trip();
+	gate();
 	fresh();
 	abuse_state(vm, "i440fx", use);
 	fresh();
