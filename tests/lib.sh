@@ -101,6 +101,15 @@ capture() {
 engines() { all_engines | grep -vx step; }
 all_engines() { "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'; }
 
+# default_engine: the one that doppel takes by itself: for tests of devices and firmware, of which no engine knows. TEST_ENGINE names another.
+default_engine() {
+        if [[ ${TEST_ENGINE:-} ]]; then
+                echo "$TEST_ENGINE"
+        else
+                "$DOPPEL" engines | sed -n 's/^doppel run takes \([a-z]*\):.*/\1/p'
+        fi
+}
+
 # counts ENGINE: whether it counts instructions, which --clock instructions needs.
 counts() {
         "$DOPPEL" run --engine "$1" --clock instructions --kernel /dev/null >"$scratch/counts" 2>&1 || true

@@ -18,6 +18,15 @@ struct board_card { /* a PCI function that is plugged into a slot */
 	unsigned slot;                 /* 0: the next free one */
 };
 
+/* A Linux kernel for firmware to start by the 16-bit boot protocol: its parts, and where each goes. */
+struct board_kernel {
+	struct board_blob {
+		const uint8_t *data;
+		size_t size;
+		uint32_t at;
+	} setup, code, initrd, cmdline;
+};
+
 struct board_options { /* what the command line adds to the table */
 	struct chardev *serial[4];     /* backends of the four UARTs, NULL: not connected */
 	struct chardev *debugcon;      /* backend of port E9h */
@@ -26,6 +35,7 @@ struct board_options { /* what the command line adds to the table */
 	size_t bios_size;              /* 64 KiB to 16 MiB, in steps of 64 KiB */
 	const uint8_t *vga_bios;       /* its ROM, copied; NULL: none, and no font where the board plays the firmware */
 	size_t vga_bios_size;
+	const struct board_kernel *kernel; /* for the BIOS to start, copied; NULL: none */
 	struct chardev *bios_log;      /* backend of port 402h, where SeaBIOS writes what it does */
 	struct image *floppy[BOARD_FLOPPIES]; /* in drive A, B; no image: no drive */
 	struct image *disk[BOARD_DRIVES], *cdrom[BOARD_DRIVES]; /* in this order; BOARD_DRIVES at most */

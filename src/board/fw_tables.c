@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "board/acpi.h"
+#include "board/board.h"
 #include "boot/e820.h"
 #include "device/chips.h"
 #include "device/fw_cfg.h"
@@ -145,6 +146,45 @@ static int put_numa(struct fw_tables *t, struct device *fw_cfg)
 	return error;
 }
 
+/* The boot ROM that asks for these items again (kernel_rom.S), and makes itself the first thing to boot. */
+extern const uint8_t kernel_rom[], kernel_rom_end[];
+
+static int put_rom(struct device *fw_cfg)
+{
+	static const char order[] = "/rom@genroms/kernel.bin\nHALT";
+	size_t size = (size_t)(kernel_rom_end - kernel_rom);
+	uint8_t *rom = malloc(size);
+	if (!rom)
+		return -ENOMEM;
+	memcpy(rom, kernel_rom, size);
+	rom[size - 1] = firmware_checksum(rom, size);
+	int error = fw_cfg_put_file(fw_cfg, "genroms/kernel.bin", rom, size);
+	free(rom);
+	return error ? error : fw_cfg_put_file(fw_cfg, "bootorder", order, sizeof(order));
+}
+
+static int put_kernel(const struct board_kernel *k, struct device *fw_cfg)
+{
+	const struct {
+		uint16_t data, size, at;
+		const struct board_blob *blob;
+	} items[] = {
+		{ FW_CFG_SETUP_DATA, FW_CFG_SETUP_SIZE, FW_CFG_SETUP_ADDR, &k->setup },
+		{ FW_CFG_KERNEL_DATA, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_ADDR, &k->code },
+		{ FW_CFG_INITRD_DATA, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_ADDR, &k->initrd },
+		{ FW_CFG_CMDLINE_DATA, FW_CFG_CMDLINE_SIZE, FW_CFG_CMDLINE_ADDR, &k->cmdline },
+	};
+	int error = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(items) && !error; i++) {
+		error = fw_cfg_put(fw_cfg, items[i].data, items[i].blob->data, items[i].blob->size);
+		if (!error)
+			error = fw_cfg_put_number(fw_cfg, items[i].size, items[i].blob->size, 4);
+		if (!error)
+			error = fw_cfg_put_number(fw_cfg, items[i].at, items[i].blob->at, 4);
+	}
+	return error ? error : put_rom(fw_cfg);
+}
+
 int fw_tables_fill(struct fw_tables *t, struct device *fw_cfg)
 {
 	static const uint8_t no_uuid[16];
@@ -169,5 +209,7 @@ int fw_tables_fill(struct fw_tables *t, struct device *fw_cfg)
 		error = put_map(t, fw_cfg);
 	if (!error && t->console_port)
 		error = fw_cfg_put_file(fw_cfg, "etc/sercon-port", &t->console_port, sizeof(t->console_port));
+	if (!error && t->kernel)
+		error = put_kernel(t->kernel, fw_cfg);
 	return error ? error : put_acpi(t, fw_cfg);
 }

@@ -8,6 +8,7 @@ struct fw_tables {
 	struct firmware_facts *facts;
 	struct device *pm;          /* the acpi_pm: firmware decides where its ports are */
 	uint16_t console_port;      /* a UART that stands in for the screen; 0: none */
+	const struct board_kernel *kernel; /* for firmware to start; NULL: none. Used by fw_tables_fill only */
 };
 
 /* fw_tables.c -- Puts all items into the device. 0 or -errno, after log_error. */

@@ -152,7 +152,7 @@ static int create_bios(struct vm *vm, struct pc *pc, const struct board_options 
 	if (error)
 		return error;
 	pc->tables = (struct fw_tables){ .vm = vm, .facts = &pc->facts, .pm = device_find(vm, PM_BLOCK),
-		.console_port = (uint16_t)uarts[0].base };
+		.console_port = (uint16_t)uarts[0].base, .kernel = options->kernel };
 	pc->fw_cfg_config = (struct fw_cfg_config){ .selected = fw_tables_selected, .arg = &pc->tables };
 	error = create_with(vm, &pc->fw_cfg, &fw_cfg, &pc->fw_cfg_config);
 	if (!error)

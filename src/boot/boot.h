@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Loaders: put a guest's first program into memory and the boot processor in front of it. Chosen by content. */
 #pragma once
+#include "board/board.h"
 #include "util/set.h"
 #include "vm/vcpu.h"
 
@@ -36,6 +37,12 @@ struct loader {
 SET_DECLARE(struct loader, loaders);
 #define LOADER(object) SET_ADD(struct loader, loaders, object)
 
+/* linux.c -- Takes a Linux bzImage (and what calls itself one: iPXE, memdisk) and its modules apart for a BIOS, in a machine with `ram` bytes of
+ * RAM. 0 or -errno, after an error; to be freed in either case. */
+int linux_for_bios(struct board_kernel *, const struct boot_request *, uint64_t ram);
+void linux_for_bios_free(struct board_kernel *);
+/* Does it need a BIOS: is it too old to be entered in protected mode, or no Linux at all? */
+bool linux_needs_bios(const struct boot_image *);
 /* boot.c -- Finds the loader by content and loads; when none fits, says what the file is as far as it can tell. */
 int boot_load(struct vm *, const struct boot_request *);
 /* bios.c -- Reads and checks a ROM image; the name BIOS_SEABIOS stands for SeaBIOS, wherever this host has it. 0

@@ -34,6 +34,7 @@ struct plan {
 	uint64_t initrd;           /* 0: none */
 	uint64_t initrd_size;      /* of all of them, one behind the other */
 	bool long_mode;            /* by the 64-bit entry */
+	bool bios;                 /* by the 16-bit entry, with a BIOS beneath */
 };
 
 static bool probe(const struct boot_image *image)
@@ -52,9 +53,9 @@ static int read_header(struct plan *p)
 	const struct boot_image *kernel = &p->request->kernel;
 	struct linux_header *h = &p->header;
 	size_t end = LINUX_HEADER_END_BASE + kernel->data[LINUX_HEADER_AT + offsetof(struct linux_header, jump) + 1];
-	size_t need = LINUX_HEADER_AT + offsetof(struct linux_header, hardware_subarch);
+	size_t need = LINUX_HEADER_AT + (p->bios ? offsetof(struct linux_header, initrd_addr_max) : offsetof(struct linux_header, hardware_subarch));
 	if (kernel->size < end || end < need) {
-		log_error("%s: the setup header ends at byte %zu; the file has %zu, and protocol 2.06 needs %zu", kernel->path, end,
+		log_error("%s: the setup header ends at byte %zu; the file has %zu, and the protocol needs %zu", kernel->path, end,
 			  kernel->size, need);
 		return -ENOEXEC;
 	}
@@ -73,9 +74,10 @@ static int check(struct plan *p)
 		log_error("%s: the boot flag is %04x instead of aa55: the file is damaged", kernel->path, h->boot_flag);
 		return -ENOEXEC;
 	}
-	if (h->version < LINUX_OLDEST) {
-		log_error("%s: boot protocol %u.%02u is too old; 2.06 (Linux 2.6.22) is the oldest that can be booted", kernel->path,
-			  h->version >> 8, h->version & 0xff);
+	uint16_t oldest = p->bios ? LINUX_OLDEST_16 : LINUX_OLDEST;
+	if (h->version < oldest) {
+		log_error("%s: boot protocol %u.%02u is too old; %u.%02u is the oldest that can be booted%s", kernel->path, h->version >> 8,
+			  h->version & 0xff, oldest >> 8, oldest & 0xff, p->bios ? "" : " without --bios seabios");
 		return -ENOEXEC;
 	}
 	if (!(h->loadflags & LOADFLAG_HIGH)) {
@@ -97,7 +99,8 @@ static int check(struct plan *p)
 		return -ENOEXEC;
 	}
 	p->code_size = said ? MIN((size_t)said, rest) : rest;
-	size_t length = strlen(p->request->append), longest = MIN(h->cmdline_size, (uint32_t)CMDLINE_ROOM - 1);
+	uint32_t said_longest = p->bios ? MAX(h->cmdline_size, (uint32_t)LINUX_CMDLINE_OLD) : h->cmdline_size;
+	size_t length = strlen(p->request->append), longest = MIN(said_longest, (uint32_t)CMDLINE_ROOM - 1);
 	if (length > longest) {
 		log_error("the command line (--append) has %zu characters, %s takes %zu", length, kernel->path, longest);
 		return -E2BIG;
@@ -339,6 +342,97 @@ static int load(struct vm *vm, const struct boot_request *request)
 	if (p.initrd)
 		trace(boot, "initrd %llx-%llx", (unsigned long long)p.initrd, (unsigned long long)(p.initrd + p.initrd_size));
 	return 0;
+}
+
+/* ---- For a BIOS --------------------------------------------------------------------------------------------------------- */
+
+/* What a boot loader of old does: real-mode code and its heap in one segment, the command line in the next, the rest above 1 MiB. */
+enum { SETUP_AT = 0x10000, SETUP_ROOM = 0xfe00, BIOS_OWN = 2 * MiB /* that it keeps at the end of RAM for tables */ };
+
+bool linux_needs_bios(const struct boot_image *image)
+{
+	uint16_t version;
+	if (!probe(image))
+		return false;
+	memcpy(&version, image->data + LINUX_HEADER_AT + offsetof(struct linux_header, version), sizeof(version));
+	return version < LINUX_WITHOUT_BIOS;
+}
+
+static int plan_for_bios(struct plan *p, uint64_t ram)
+{
+	const char *path = p->request->kernel.path;
+	uint64_t low_end = e820_low_end(ram);
+	if (low_end < BIOS_OWN + MiB || p->code_size > low_end - BIOS_OWN - MiB || p->code_at > SETUP_ROOM) {
+		log_error("%s does not fit into %llu MiB of RAM with a BIOS", path, (unsigned long long)(ram / MiB));
+		return -ENOMEM;
+	}
+	int error = measure_initrds(p);
+	if (error || !p->initrd_size)
+		return error;
+	uint64_t most = p->header.version >= 0x0203 ? p->header.initrd_addr_max : LINUX_INITRD_MAX_OLD;
+	uint64_t end = MIN(low_end - BIOS_OWN, most + 1);
+	if (p->initrd_size > end || end - p->initrd_size < MiB + p->code_size) {
+		log_error("%s: an initrd of %llu bytes does not fit behind the kernel; use more --memory", p->request->module[0].file.path,
+			  (unsigned long long)p->initrd_size);
+		return -ENOMEM;
+	}
+	p->initrd = align_down(end - p->initrd_size, X86_PAGE_SIZE);
+	return 0;
+}
+
+static void fill_for_bios(struct plan *p, uint8_t *setup, uint8_t *initrd)
+{
+	struct linux_header *h = &p->header;
+	h->type_of_loader = LINUX_LOADER_OTHER;
+	h->loadflags |= LOADFLAG_HEAP;
+	h->heap_end_ptr = SETUP_ROOM;
+	h->cmd_line_ptr = CMDLINE_AT;
+	h->ramdisk_image = (uint32_t)p->initrd;
+	h->ramdisk_size = (uint32_t)p->initrd_size;
+	h->vid_mode = 0xffff; /* "normal" */
+	memcpy(setup, p->request->kernel.data, p->code_at);
+	/* Not a byte more than the oldest header has: behind it there may be code. */
+	memcpy(setup + LINUX_HEADER_AT, h, offsetof(struct linux_header, initrd_addr_max));
+	size_t at = 0;
+	for (unsigned i = 0; i < p->request->modules; i++) {
+		const struct boot_image *file = &p->request->module[i].file;
+		at = align_up(at, INITRD_ALIGN);
+		memcpy(initrd + at, file->data, file->size);
+		at += file->size;
+	}
+}
+
+int linux_for_bios(struct board_kernel *k, const struct boot_request *request, uint64_t ram)
+{
+	struct plan p = { .request = request, .bios = true };
+	*k = (struct board_kernel){ 0 };
+	if (!probe(&request->kernel)) {
+		log_error("%s: firmware starts Linux kernels (bzImage) only; leave --bios out", request->kernel.path);
+		return -ENOEXEC;
+	}
+	int error = check(&p);
+	if (!error)
+		error = plan_for_bios(&p, ram);
+	if (error)
+		return error;
+	uint8_t *setup = malloc(p.code_at), *initrd = calloc(1, p.initrd_size + 1);
+	k->setup = (struct board_blob){ setup, p.code_at, SETUP_AT };
+	k->code = (struct board_blob){ request->kernel.data + p.code_at, p.code_size, MiB };
+	k->initrd = (struct board_blob){ initrd, p.initrd_size, (uint32_t)p.initrd };
+	k->cmdline = (struct board_blob){ (const uint8_t *)request->append, strlen(request->append) + 1, CMDLINE_AT };
+	if (!setup || !initrd) {
+		log_error("%s: %s", request->kernel.path, strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	fill_for_bios(&p, setup, initrd);
+	return 0;
+}
+
+void linux_for_bios_free(struct board_kernel *k)
+{
+	free((uint8_t *)k->setup.data);
+	free((uint8_t *)k->initrd.data);
+	*k = (struct board_kernel){ 0 };
 }
 
 static const struct loader linux_loader = {

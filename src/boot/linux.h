@@ -45,9 +45,14 @@ struct linux_header { /* from offset 1F1h; fields below a protocol version are a
 #define LINUX_MAGIC 0x53726448u        /* "HdrS" */
 #define LINUX_BOOT_FLAG 0xaa55
 #define LINUX_OLDEST 0x0206            /* Linux 2.6.22 */
+#define LINUX_OLDEST_16 0x0202         /* by the 16-bit protocol: the first with cmd_line_ptr */
+#define LINUX_WITHOUT_BIOS 0x0208      /* older ones are rarely Linux, but what wants to be started as one */
+#define LINUX_INITRD_MAX_OLD 0x37ffffff /* before initrd_addr_max */
+#define LINUX_CMDLINE_OLD 255          /* before cmdline_size */
 #define LINUX_ENTRY64 0x200            /* of the 64-bit entry, from the start of the protected-mode code */
 #define LINUX_LOADER_OTHER 0xff        /* type_of_loader without a number of its own */
 #define LOADFLAG_HIGH BIT(0)           /* protected-mode code belongs to 1 MiB and above: a bzImage */
+#define LOADFLAG_HEAP BIT(7)           /* heap_end_ptr is valid */
 #define XLF_KERNEL_64 BIT(0)           /* has the 64-bit entry */
 #define XLF_ABOVE_4G BIT(1)            /* kernel, zero page, command line and initrd may lie above 4 GiB */
 

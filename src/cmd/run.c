@@ -68,7 +68,7 @@ static const struct option_row options[] = {
 	  OPTION_LIST, AT(floppy), 0, BOARD_FLOPPIES },
 	{ "rng", NULL, "a source of random numbers (virtio)", OPTION_FLAG, AT(cards.rng), 0, 0 },
 	{ "boot", "LIST", "what firmware tries to boot from, as \"cdrom,disk\"\n(default: disk,cdrom,floppy)", OPTION_STRING, AT(boot), 0, 0 },
-	{ "bios", "FILE", "instead of a kernel: firmware, a ROM image that ends at 4 GiB;\n\"seabios\" is Debian's (default, with a disk, CD or floppy)",
+	{ "bios", "FILE", "firmware, a ROM image that ends at 4 GiB: it boots a disk, CD or\nfloppy, or starts a Linux --kernel; \"seabios\" is Debian's (default,\nwithout a kernel)",
 	  OPTION_STRING, AT(bios), 0, 0 },
 	{ "bios-log", "BACKEND", "where SeaBIOS's log goes: as --serial (default: nowhere)", OPTION_STRING,
 	  AT(bios_log), 0, 0 },
@@ -193,6 +193,7 @@ struct machine {
 	struct board_options board;
 	struct cards cards;
 	struct boot_request request;
+	struct board_kernel kernel;
 	struct boot_image bios, vga_bios;
 	struct display *display;
 	struct screen screen;
@@ -301,9 +302,8 @@ static int check(const struct run_options *o)
 			  "or what to boot from with --disk, --cdrom or --floppy");
 		return EXIT_USAGE;
 	}
-	if (o->bios && (o->kernel || o->initrd.count || o->append)) {
-		log_error("--bios starts firmware, which boots what it finds: "
-			  "--kernel, --initrd and --append are for starting without");
+	if (!o->kernel && (o->initrd.count || o->append)) {
+		log_error("--initrd and --append are for a --kernel; firmware boots what it finds");
 		return EXIT_USAGE;
 	}
 	if (o->memory % X86_PAGE_SIZE) {
@@ -397,6 +397,28 @@ static void close_list(struct image **images, unsigned count)
 		image_close(images[i]);
 }
 
+static int read_bios(struct machine *m, const char *name)
+{
+	if (bios_read(&m->bios, name))
+		return EXIT_HOST;
+	m->board.bios = m->bios.data;
+	m->board.bios_size = m->bios.size;
+	if (!m->request.kernel.data)
+		return EXIT_OK;
+	m->board.kernel = &m->kernel;
+	return linux_for_bios(&m->kernel, &m->request, m->config.memory) ? EXIT_HOST : EXIT_OK;
+}
+
+/* What firmware starts was copied. */
+static void free_images(struct machine *m)
+{
+	linux_for_bios_free(&m->kernel);
+	boot_image_free(&m->request.kernel);
+	for (unsigned i = 0; i < m->request.modules; i++)
+		boot_module_free(&m->request.module[i]);
+	m->request.modules = 0;
+}
+
 static int read_images(struct machine *m, const struct run_options *o)
 {
 	m->request.append = o->append ? o->append : "";
@@ -406,19 +428,17 @@ static int read_images(struct machine *m, const struct run_options *o)
 		log_warn("the screen has no font: it is in the VGA BIOS of Debian's package seabios (apt-get install seabios)");
 	m->board.vga_bios = m->vga_bios.data;
 	m->board.vga_bios_size = m->vga_bios.size;
-	if (o->bios) {
-		if (bios_read(&m->bios, o->bios))
-			return EXIT_HOST;
-		m->board.bios = m->bios.data;
-		m->board.bios_size = m->bios.size;
-		return EXIT_OK;
-	}
-	int error = boot_image_read(&m->request.kernel, o->kernel);
+	int error = o->kernel ? boot_image_read(&m->request.kernel, o->kernel) : 0;
 	for (unsigned i = 0; i < o->initrd.count && !error; i++) {
 		error = boot_module_read(&m->request.module[i], o->initrd.item[i]);
 		m->request.modules += !error;
 	}
-	return error ? EXIT_HOST : EXIT_OK;
+	if (error)
+		return EXIT_HOST;
+	bool needs = !o->bios && linux_needs_bios(&m->request.kernel);
+	if (needs && o->verbose)
+		log_info("%s starts in real mode: --bios %s is chosen", o->kernel, BIOS_SEABIOS);
+	return o->bios || needs ? read_bios(m, needs ? BIOS_SEABIOS : o->bios) : EXIT_OK;
 }
 
 static int boot(struct vm *vm, void *arg)
@@ -452,8 +472,10 @@ static int set_up(struct machine *m, const struct run_options *o)
 		return EXIT_HOST;
 	board_pc.screen(m->vm, &m->screen);
 	vm_reset(m->vm);
-	if (m->board.bios)
-		return EXIT_OK; /* the reset vector is in it */
+	if (m->board.bios) { /* the reset vector is in it */
+		free_images(m);
+		return EXIT_OK;
+	}
 	if (boot(m->vm, m))
 		return EXIT_HOST;
 	m->vm->boot = boot; /* from the next reset on */
@@ -474,9 +496,7 @@ static void tear_down(struct machine *m)
 	close_list(m->board.cdrom, BOARD_DRIVES);
 	close_list(m->board.floppy, BOARD_FLOPPIES);
 	terminal_restore();
-	boot_image_free(&m->request.kernel);
-	for (unsigned i = 0; i < m->request.modules; i++)
-		boot_module_free(&m->request.module[i]);
+	free_images(m);
 	boot_image_free(&m->bios);
 	boot_image_free(&m->vga_bios);
 }

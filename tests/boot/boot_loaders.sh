@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Boot loaders that live on SeaBIOS's services, from floppy, CD and disk, driven by keys on the serial line: GRUB, SYSLINUX, iPXE.
+# Boot loaders that live on SeaBIOS's services, from floppy, CD and disk, driven by keys on the serial line: GRUB, SYSLINUX, iPXE; and
+# kernels that a BIOS starts.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -16,16 +17,16 @@ enter() {
                 before=$(count "$typed" "$scratch/console")
                 keys "${rest:0:8}"
                 rest=${rest:8}
-                await 10 "$typed" $((before + 1)) || return 0
+                await 60 "$typed" $((before + 1)) || return 0
         done
         press ''
 }
 
 grub_prompt() { # NAME
-        awaits "$1: its menu" 60 'GNU GRUB  version 2.06'
-        awaits "$1: the entries" 10 'Memtest86+'
+        awaits "$1: its menu" 90 'GNU GRUB  version 2.06'
+        awaits "$1: the entries" 60 'Memtest86+'
         keys c
-        awaits "$1: a key leads to the prompt" 10 'grub> '
+        awaits "$1: a key leads to the prompt" 60 'grub> '
 }
 
 # Its "halt" reads the DSDT for how a machine is switched off.
@@ -34,11 +35,11 @@ grub_floppy() { # ENGINE
         start --engine "$1" --floppy "$("$top/tools/guest" grub-floppy),readonly" --disk "$disk,readonly" --boot floppy
         grub_prompt "$name"
         enter 'ls (hd0,msdos1)/'
-        awaits "$name: sees the disk" 10 'syslinux.cfg'
+        awaits "$name: sees the disk" 60 'syslinux.cfg'
         enter 'lspci'
-        awaits "$name: sees the PCI bus" 10 '00:00.0 8086:1237'
+        awaits "$name: sees the PCI bus" 60 '00:00.0 8086:1237'
         enter 'halt'
-        ends "$name: switches the machine off" 10
+        ends "$name: switches the machine off" 60
         stop
 }
 
@@ -48,7 +49,7 @@ grub_cdrom() { # ENGINE
         start --engine "$1" --cdrom "$("$top/tools/guest" grub-cdrom)" --disk "$disk,readonly" --boot cdrom --no-reboot
         grub_prompt "$name"
         enter 'cat (cd)/boot/grub/grub.cfg'
-        awaits "$name: reads a file of the CD" 10 'menuentry'
+        awaits "$name: reads a file of the CD" 60 'menu_color_highlight=red/blue'
         enter 'set root=hd0,msdos1'
         enter 'linux /vmlinuz console=ttyS0 panic=-1 cryptomgr.notests INIT_MARK=here'
         enter 'initrd /initrd.img'
@@ -64,12 +65,12 @@ sys_linux() { # ENGINE
         mcopy -i "$scratch/disk@@1M" "$scratch/command.cpio" ::command.img
         start --engine "$1" --disk "$scratch/disk" --no-reboot
         awaits "$name: its name" 60 'SYSLINUX 6.04'
-        awaits "$name: its prompt" 10 'boot: '
+        awaits "$name: its prompt" 60 'boot: '
         enter linux
-        awaits "$name: loads Linux" 30 'Loading vmlinuz... ok'
-        awaits "$name: and both archives" 30 'Loading command.img...ok'
+        awaits "$name: loads Linux" 60 'Loading vmlinuz... ok'
+        awaits "$name: and both archives" 60 'Loading command.img...ok'
         awaits "$name: Linux runs the command" 60 '42 by SYSLINUX'
-        ends "$name: the machine ends" 20
+        ends "$name: the machine ends" 60
         stop
 }
 
@@ -78,21 +79,53 @@ i_pxe() { # ENGINE
         start --engine "$1" --cdrom "$("$top/tools/guest" ipxe-cdrom)" --no-reboot
         awaits "$name: ISOLINUX before it" 60 'ISOLINUX 6.04'
         awaits "$name: its name" 60 'iPXE 1.0.0+git-20190125'
-        awaits "$name: asks" 30 'Press Ctrl-B'
+        awaits "$name: asks" 60 'Press Ctrl-B'
         keys $'\002'
-        awaits "$name: its prompt" 30 'iPXE> '
+        awaits "$name: its prompt" 60 'iPXE> '
         # shellcheck disable=SC2016 # iPXE expands it
         enter 'cpuid --ext 29 && echo on ${platform} with long mode'
-        awaits "$name: knows the machine" 10 'on pcbios with long mode'
+        awaits "$name: knows the machine" 60 'on pcbios with long mode'
         enter 'reboot'
-        ends "$name: resets the machine" 10
+        ends "$name: resets the machine" 60
         stop
 }
 
+# What calls itself a Linux kernel, and starts in real mode: SeaBIOS is chosen for it, and boots it by our ROM.
+real_mode_kernels() { # ENGINE
+        local name="$1: iPXE as a kernel"
+        start --engine "$1" --kernel "$("$top/tools/guest" ipxe)" --no-reboot
+        awaits "$name: through SeaBIOS" 60 'Booting from ROM...'
+        awaits "$name: asks" 60 'Press Ctrl-B'
+        keys $'\002'
+        awaits "$name: its prompt" 60 'iPXE> '
+        enter 'reboot'
+        ends "$name: resets the machine" 60
+        stop
+        name="$1: GRUB on a floppy disk in memory"
+        start --engine "$1" --kernel "$("$top/tools/guest" memdisk)" --initrd "$("$top/tools/guest" grub-floppy)" --append floppy
+        grub_prompt "$name"
+        enter 'cat (fd0)/boot/grub/grub.cfg'
+        awaits "$name: reads a file of it" 60 'menu_color_highlight=red/blue'
+        await 60 'grub> ' 2 || true
+        enter 'halt'
+        ends "$name: switches the machine off" 60
+        stop
+}
+
+# Linux by its 16-bit entry: it asks the BIOS for what it wants to know.
+linux_on_bios() { # ENGINE
+        boot_linux linux-cloud '' 'echo; dmesg | grep -c -E "BIOS-e820.*usable|SMBIOS .* present"; seq 9 | md5sum' --engine "$1" \
+                --bios seabios
+        booted "$1: Linux on SeaBIOS"
+        equal "$1: Linux on SeaBIOS: it found the memory map and SMBIOS" "$(tail -n 2 <<<"$out")" $'3\n'"$(seq 9 | md5sum)"
+}
+
 disk=$("$top/tools/guest" syslinux-disk)
-for engine in $(engines); do
+for engine in $(default_engine); do
         grub_floppy "$engine"
         grub_cdrom "$engine"
         sys_linux "$engine"
         i_pxe "$engine"
+        real_mode_kernels "$engine"
+        linux_on_bios "$engine"
 done

@@ -53,27 +53,30 @@ u_boot_disk() { # ENGINE
         sum=$(mtype -i "$disk@@1M" ::vmlinuz | gzip -c | tail -c 8 | od -An -tx4 -N 4 | tr -d ' ')
         start --engine "$1" --bios "$("$top/tools/guest" u-boot)" --disk "$disk,readonly"
         if await 60 'stop autoboot'; then press ''; fi
-        awaits "$1: U-Boot with a disk: the prompt" 60 '=> '
+        awaits "$1: U-Boot with a disk: the prompt" 90 '=> '
         press 'ide reset'
-        awaits "$1: U-Boot with a disk: sees it" 20 'Model: DOPPEL HARDDISK'
+        awaits "$1: U-Boot with a disk: sees it" 90 'Model: DOPPEL HARDDISK'
         press 'load ide 0:1 2000000 vmlinuz'
-        awaits "$1: U-Boot with a disk: reads a file" 60 "$size bytes read"
+        awaits "$1: U-Boot with a disk: reads a file" 90 "$size bytes read"
         # shellcheck disable=SC2016 # U-Boot expands it
         press 'crc32 2000000 $filesize'
-        awaits "$1: U-Boot with a disk: it is the right one" 30 "==> $sum"
+        awaits "$1: U-Boot with a disk: it is the right one" 90 "==> $sum"
         stop
 }
 
 ovmf() { # ENGINE
         start --engine "$1" --memory 256M --cpus 2 --bios "$("$top/tools/guest" ovmf)" --disk "$("$top/tools/guest" syslinux-disk),readonly"
         awaits "$1: OVMF: its shell" 120 'UEFI Interactive Shell'
-        awaits "$1: OVMF: the disk" 30 'HD0a1:'
-        awaits "$1: OVMF: the prompt" 20 'Shell> '
+        awaits "$1: OVMF: the disk" 90 'HD0a1:'
+        awaits "$1: OVMF: the prompt" 90 'Shell> '
         press 'ls fs0:'
-        awaits "$1: OVMF: reads the disk" 20 'syslinux.cfg'
+        awaits "$1: OVMF: reads the disk" 90 'syslinux.cfg'
         press 'reset -s'
-        ends "$1: OVMF: switches the machine off" 20
+        ends "$1: OVMF: switches the machine off" 60
         stop
+        BOOT_SECONDS=200 boot_linux linux-cloud '' 'ls /sys/firmware/efi/systab && echo by EFI' --engine "$1" --bios "$("$top/tools/guest" ovmf)"
+        equal "$1: OVMF: starts a kernel" "$guest $status" '0 0'
+        contains "$1: OVMF: by its EFI entry" "$out" 'by EFI'
 }
 
 refusals() {
@@ -85,8 +88,10 @@ refusals() {
         contains 'a ROM without a reset vector is refused' "$status $err" 'nothing at the reset vector'
         capture 20 "$DOPPEL" run --bios "$scratch/none"
         contains 'a missing ROM is refused' "$status $err" 'No such file'
-        capture 20 "$DOPPEL" run --bios "$scratch/zeros" --kernel x
-        equal 'a ROM and a kernel are one too many' "$status" 2
+        capture 20 "$DOPPEL" run --bios "$scratch/zeros" --append x
+        equal 'a command line for no kernel is one too many' "$status" 2
+        capture 20 "$DOPPEL" run --bios "$("$top/tools/guest" seabios)" --kernel "$scratch/zeros"
+        contains 'firmware starts nothing but Linux' "$status $err" 'firmware starts Linux kernels (bzImage) only'
         if [[ -e /usr/share/seabios/bios-256k.bin ]]; then
                 start --bios seabios
                 awaits 'SeaBIOS is found by its name' 60 'SeaBIOS (version '
@@ -106,6 +111,8 @@ fi
 seabios=$("$top/tools/guest" seabios)
 for engine in $(engines); do
         own_rom "$engine"
+done
+for engine in $(default_engine); do
         sea_bios "$engine" 1
         sea_bios "$engine" 3
         u_boot "$engine" u-boot 32

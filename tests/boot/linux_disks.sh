@@ -17,17 +17,20 @@ sum() { sha256sum | cut -d ' ' -f 1; }
 script='sum() { sha256sum | cut -d " " -f 1; }
 while read -r module; do insmod /lib/drivers/$module || exit 1; done </lib/drivers/order
 for try in 1 2 3 4 5 6 7 8 9 10; do [ -e /dev/sr0 ] && [ -e /dev/sdb ] && [ -e /dev/fd0 ] && break; sleep 1; done
-echo "sizes $(cat /sys/block/sda/size /sys/block/sdb/size /sys/block/sr0/size | tr "\n" " ")"
-echo "model $(cat /sys/block/sda/device/model)"
-echo "disk $(sum </dev/sda)"
-echo "backwards $(for i in 3000 2000 1000 1 0; do dd if=/dev/sda bs=512 skip=$i count=257 2>/dev/null; done | sum)"
-seq 100000 140000 | dd of=/dev/sda bs=300 seek=1000 conv=fsync 2>/dev/null
+# Which of them is found first is a matter of chance.
+named() { grep -lx "$1" /sys/block/sd?/size | cut -d / -f 4; }
+disk=$(named 4099) fat=$(named 65536)
+echo "sizes $(cat /sys/block/$disk/size /sys/block/$fat/size /sys/block/sr0/size | tr "\n" " ")"
+echo "model $(cat /sys/block/$disk/device/model)"
+echo "disk $(sum </dev/$disk)"
+echo "backwards $(for i in 3000 2000 1000 1 0; do dd if=/dev/$disk bs=512 skip=$i count=257 2>/dev/null; done | sum)"
+seq 100000 140000 | dd of=/dev/$disk bs=300 seek=1000 conv=fsync 2>/dev/null
 echo 3 >/proc/sys/vm/drop_caches
-echo "again $(sum </dev/sda)"
+echo "again $(sum </dev/$disk)"
 mkdir /cd /fat
 echo "cd $(sum </dev/sr0)"
 mount -t iso9660 -o ro /dev/sr0 /cd && echo "iso $(cd /cd && find . -type f | wc -l) $(wc -c </cd/boot/grub/grub.cfg)"
-mount -t vfat /dev/sdb1 /fat && echo "fat $(sum </fat/vmlinuz)"
+mount -t vfat /dev/${fat}1 /fat && echo "fat $(sum </fat/vmlinuz)"
 mkdir /fat/new && seq 100000 >/fat/new/numbers.txt && rm /fat/initrd.img && umount /fat && echo unmounted
 echo "floppy $(sum </dev/fd0)"
 seq 20000 >/tmp/numbers
@@ -49,7 +52,7 @@ disks() { # ENGINE CPUS
         cp "$scratch/numbered" "$scratch/expected"
         seq 100000 140000 | dd of="$scratch/expected" bs=300 seek=1000 conv=notrunc status=none
         INITRAMFS=$scratch/initramfs boot_linux "$folder/vmlinuz" '' "$script" --engine "$1" --cpus "$2" \
-                --disk "$scratch/numbered" --disk "$scratch/fat" --cdrom "$iso" \
+                --disk "$scratch/numbered,bus=ide" --disk "$scratch/fat,bus=ide" --cdrom "$iso" \
                 --floppy "$scratch/floppy" --floppy "$scratch/second,readonly"
         local wanted
         wanted="sizes 4099 65536 $(($(stat -c %s "$iso") / 512)) 
@@ -78,6 +81,6 @@ iso"
         equal "$1: doppel's exit status" "$status" 0
 }
 
-for engine in $(engines); do
+for engine in $(default_engine); do
         disks "$engine" 2
 done

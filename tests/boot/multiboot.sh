@@ -7,10 +7,10 @@ set -euo pipefail
 
 mach() { # ENGINE
         start --engine "$1" --memory 256M --kernel "$("$top/tools/guest" gnumach)" --append console=com0
-        awaits "$1: GNU Mach: its name" 60 'GNU Mach 1.8'
-        awaits "$1: GNU Mach: the memory map" 30 '000000000000100000:000000000010000000, available'
-        awaits "$1: GNU Mach: the clock" 60 "RTC time is $(date -u +%Y-%m-)"
-        awaits "$1: GNU Mach: nothing to go on with" 30 'panic ../kern/bootstrap.c:181: bootstrap_create: No bootstrap code loaded'
+        awaits "$1: GNU Mach: its name" 120 'GNU Mach 1.8'
+        awaits "$1: GNU Mach: the memory map" 120 '000000000000100000:000000000010000000, available'
+        awaits "$1: GNU Mach: the clock" 120 "RTC time is $(date -u +%Y-%m-)"
+        awaits "$1: GNU Mach: nothing to go on with" 120 'panic ../kern/bootstrap.c:181: bootstrap_create: No bootstrap code loaded'
         stop
 }
 
@@ -24,29 +24,29 @@ stty -F /dev/hvc0 sane; reboot -f'
         cat "$("$top/tools/guest" initramfs)" "$scratch/command.cpio" >"$scratch/joined"
         start --engine "$1" --memory 1G --no-reboot --kernel "$("$top/tools/guest" xen)" --append 'console=com1 com1=115200,8n1' \
                 --initrd "$kernel console=hvc0 quiet loglevel=1" --initrd "$scratch/joined"
-        awaits "$1: Xen: its name" 60 '(XEN) Xen version 4.17'
-        awaits "$1: Xen: who loaded it, and its command line" 10 $'(XEN) Bootloader: doppel\r\n(XEN) Command line: console=com1 com1=115200,8n1\r'
-        awaits "$1: Xen: the ACPI tables" 10 '(XEN) ACPI: APIC'
-        awaits "$1: Xen: its first domain" 60 '(XEN)  Dom0 kernel: 64-bit'
+        awaits "$1: Xen: its name" 120 '(XEN) Xen version 4.17'
+        awaits "$1: Xen: who loaded it, and its command line" 120 $'(XEN) Bootloader: doppel\r\n(XEN) Command line: console=com1 com1=115200,8n1\r'
+        awaits "$1: Xen: the ACPI tables" 120 '(XEN) ACPI: APIC'
+        awaits "$1: Xen: its first domain" 120 '(XEN)  Dom0 kernel: 64-bit'
         awaits "$1: Xen: Linux runs on it" 120 $'\nxen'
-        awaits "$1: Xen: Linux computes" 60 "4 $(seq 20000 | md5sum)"
-        awaits "$1: Xen: Linux resets the machine through it" 30 'Hardware Dom0 shutdown: rebooting machine'
-        ends "$1: Xen: and the machine ends" 30
+        awaits "$1: Xen: Linux computes" 120 "4 $(seq 20000 | md5sum)"
+        awaits "$1: Xen: Linux resets the machine through it" 120 'Hardware Dom0 shutdown: rebooting machine'
+        ends "$1: Xen: and the machine ends" 60
         stop
 }
 
 # memtest ENGINE GUEST BITS CPUS: it writes with cursor movements between; a line is in place.
 memtest() {
         start --engine "$1" --memory 32M --cpus "$4" --kernel "$("$top/tools/guest" "$2")" --append console=ttyS0,115200
-        awaits "$1: memtest86+, $3 bits: its name" 60 'Memtest86+ v6.10'
-        awaits "$1: memtest86+, $3 bits: the processor" 10 'doppel virtual x86-64-v2 processor'
-        awaits "$1: memtest86+, $3 bits: tests follow each other" 60 '[Moving inversions, '
-        awaits "$1: memtest86+, $3 bits: finds no error" 60 'Errors: 0' 4
+        awaits "$1: memtest86+, $3 bits: its name" 120 'Memtest86+ v6.10'
+        awaits "$1: memtest86+, $3 bits: the processor" 120 'doppel virtual x86-64-v2 processor'
+        awaits "$1: memtest86+, $3 bits: tests follow each other" 120 '[Moving inversions, '
+        awaits "$1: memtest86+, $3 bits: finds no error" 120 'Errors: 0' 4
         equal "$1: memtest86+, $3 bits: none" "$(grep -ao 'Errors: [1-9]' "$scratch/console")" ''
         stop
 }
 
-for engine in $(engines); do
+for engine in $(default_engine); do
         mach "$engine"
         xen "$engine"
         memtest "$engine" memtest86+ 64 1

@@ -8,6 +8,7 @@
 #include "board/firmware.h"
 #include "boot/boot.h"
 #include "boot/linux.h"
+#include "util/log.h"
 #include "test.h"
 #include "x86/cpuid.h"
 
@@ -269,6 +270,45 @@ static void bad_images(void)
 	vm_destroy(vm);
 }
 
+/* By the 16-bit protocol; what the BIOS is given is what the file has, with the fields filled that a boot loader fills. */
+static void for_bios(void)
+{
+	static uint8_t image[IMAGE_SIZE];
+	static const uint8_t initrd[5000] = "an initrd";
+	struct board_kernel k;
+	struct linux_header h;
+	char text[512] = "";
+	make_image(image);
+	struct boot_request request = request_for(image, sizeof(image));
+	ok(!linux_needs_bios(&request.kernel), "for a BIOS: a kernel of today needs none");
+	image_header(image)->version = 0x0203;
+	ok(linux_needs_bios(&request.kernel), "for a BIOS: an old one does");
+	request.module[0].file = (struct boot_image){ .path = "initrd", .data = initrd, .size = sizeof(initrd) };
+	request.modules = 1;
+	ok(!linux_for_bios(&k, &request, 64 * MiB), "for a BIOS: it is taken apart");
+	memcpy(&h, k.setup.data + LINUX_HEADER_AT, sizeof(h));
+	ok(k.setup.size == CODE_AT && k.setup.at == 0x10000 && h.heap_end_ptr == 0xfe00 && h.cmd_line_ptr == k.cmdline.at && h.type_of_loader == 0xff,
+	   "for a BIOS: the setup code, its heap and command line");
+	ok(k.code.at == MiB && k.code.size == CODE_SIZE && k.code.data == image + CODE_AT, "for a BIOS: the kernel");
+	ok(h.ramdisk_image == k.initrd.at && h.ramdisk_size == 5000 && k.initrd.at + 5000 <= 62 * MiB && !memcmp(k.initrd.data, initrd, 5000),
+	   "for a BIOS: the initrd");
+	ok(!memcmp(k.setup.data + 0x22c, image + 0x22c, CODE_AT - 0x22c), "for a BIOS: what is behind the oldest header is not touched");
+	linux_for_bios_free(&k);
+	log_divert(text, sizeof(text));
+	ok(linux_for_bios(&k, &request, 3 * MiB) < 0 && strstr(text, "does not fit"), "for a BIOS: too little memory");
+	linux_for_bios_free(&k);
+	image_header(image)->initrd_addr_max = MiB;
+	ok(linux_for_bios(&k, &request, 64 * MiB) < 0 && strstr(text, "initrd of 5000 bytes"), "for a BIOS: no place for the initrd");
+	linux_for_bios_free(&k);
+	image_header(image)->version = 0x0201;
+	ok(linux_for_bios(&k, &request, 64 * MiB) < 0 && strstr(text, "2.01 is too old"), "for a BIOS: what is older than its protocol");
+	linux_for_bios_free(&k);
+	request.kernel.size = 100;
+	ok(linux_for_bios(&k, &request, 64 * MiB) < 0 && strstr(text, "bzImage"), "for a BIOS: anything else");
+	linux_for_bios_free(&k);
+	log_divert(NULL, 0);
+}
+
 static void two_initrds(void)
 {
 	static uint8_t image[IMAGE_SIZE];
@@ -466,6 +506,7 @@ int main(void)
 	good_32();
 	high_initrd();
 	bad_images();
+	for_bios();
 	two_initrds();
 	big_initrd();
 	other_files();
