@@ -144,13 +144,13 @@ static const struct magic {
 	MAGIC(0, "070701", "a cpio archive, so an initramfs: it belongs to --initrd"),
 	MAGIC(56, "ARMd", "a Linux kernel for 64-bit ARM, not for x86"),
 	MAGIC(0, "MZ", "a PE file, so an EFI or Windows program"),
-	MAGIC(0x8001, "CD001", "a CD image (ISO 9660)"),
-	MAGIC(0, "QFI\xfb", "a disk image (qcow2)"),
+	MAGIC(0x8001, "CD001", "a CD image (ISO 9660); boot it with --cdrom"),
+	MAGIC(0, "QFI\xfb", "a disk image (qcow2); boot it with --disk"),
 	MAGIC(0, "KDMV", "a disk image (VMDK)"),
 	MAGIC(0, "!<arch>\n", "an archive, such as a Debian package; unpack it with dpkg -x"),
 	MAGIC(257, "ustar", "a tar archive"),
 	MAGIC(0, "#!", "a script"),
-	MAGIC(510, "\x55\xaa", "a boot sector or a disk image"),
+	MAGIC(510, "\x55\xaa", "a boot sector or a disk image; boot it with --disk or --floppy"),
 #undef MAGIC
 };
 
