@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What a PC's firmware leaves behind for an operating system that is loaded without one: the BIOS data area, ACPI
- * and MP tables, interrupt vectors, and the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the
+ * and MP tables, SMBIOS, interrupt vectors, and the memory type registers. Follows the IBM PC AT technical reference (BIOS data area) and the
  * Intel SDM 3A 11.11 (MTRRs). */
 #include "board/firmware.h"
 #include <errno.h>
 #include <string.h>
 #include "board/acpi.h"
+#include "board/smbios.h"
 #include "board/text_mode.h"
 #include "util/log.h"
 #include "vm/vcpu.h"
@@ -150,6 +151,7 @@ int firmware_install(struct vm *vm, const struct firmware_facts *facts, gpa_t *r
 	write_bios_data(&area, facts);
 	*rsdp = acpi_write(&area, facts);
 	mptable_write(&area, facts);
+	smbios_write(&area);
 	write_interrupt_vectors(&area);
 	int error = area.error ? area.error : set_memory_types(vm);
 	if (error)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include "board/acpi.h"
 #include "board/board.h"
+#include "board/smbios.h"
 #include "boot/e820.h"
 #include "device/chips.h"
 #include "device/fw_cfg.h"
@@ -185,6 +186,16 @@ static int put_kernel(const struct board_kernel *k, struct device *fw_cfg)
 	return error ? error : put_rom(fw_cfg);
 }
 
+/* Firmware fills in the address, and its own structure. */
+static int put_smbios(struct fw_tables *t, struct device *fw_cfg)
+{
+	struct smbios s;
+	smbios_build(&s, t->vm);
+	struct smbios_entry entry = smbios_entry(&s, 0);
+	int error = fw_cfg_put_file(fw_cfg, "etc/smbios/smbios-tables", s.data, s.size);
+	return error ? error : fw_cfg_put_file(fw_cfg, "etc/smbios/smbios-anchor", &entry, sizeof(entry));
+}
+
 int fw_tables_fill(struct fw_tables *t, struct device *fw_cfg)
 {
 	static const uint8_t no_uuid[16];
@@ -209,6 +220,8 @@ int fw_tables_fill(struct fw_tables *t, struct device *fw_cfg)
 		error = put_map(t, fw_cfg);
 	if (!error && t->console_port)
 		error = fw_cfg_put_file(fw_cfg, "etc/sercon-port", &t->console_port, sizeof(t->console_port));
+	if (!error)
+		error = put_smbios(t, fw_cfg);
 	if (!error && t->kernel)
 		error = put_kernel(t->kernel, fw_cfg);
 	return error ? error : put_acpi(t, fw_cfg);

@@ -3,6 +3,7 @@
  * puts them together. */
 #include "device/fw_cfg.h"
 #include "board/board.h"
+#include "board/smbios.h"
 #include "machine.h"
 
 #define SELECT 0x510
@@ -329,8 +330,35 @@ static void script(void)
 	vm = NULL;
 }
 
+/* The structures behind each other, each with its strings: as a reader of them walks. */
+static void smbios(void)
+{
+	struct smbios s;
+	fresh();
+	smbios_build(&s, vm);
+	struct smbios_entry e = smbios_entry(&s, 0x12340);
+	ok(!firmware_checksum(&e, sizeof(e)) && !firmware_checksum(e.anchor2, sizeof(e) - offsetof(struct smbios_entry, anchor2)) && e.length == 31 &&
+		   e.at == 0x12340 && e.size == s.size, "smbios: the entry point");
+	unsigned at = 0, count = 0, largest = 0, last = 0;
+	bool named = false;
+	while (at + 4 <= s.size && s.data[at + 1] >= 4) {
+		unsigned start = at;
+		last = s.data[at];
+		at += s.data[at + 1];
+		named |= last == 1 && !strcmp((char *)s.data + at, "doppel");
+		while (at + 1 < s.size && (s.data[at] || s.data[at + 1]))
+			at++;
+		at += 2;
+		largest = at - start > largest ? at - start : largest;
+		count++;
+	}
+	ok(at == s.size && count == e.count && largest == e.largest && last == 127, "smbios: the structures, up to the last");
+	ok(named, "smbios: who made the machine");
+}
+
 int main(void)
 {
+	smbios();
 	items();
 	good_dma();
 	hostile_dma();
