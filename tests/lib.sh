@@ -158,9 +158,9 @@ stop() {
         child=''
 }
 
-# count TEXT FILE: how many times TEXT stands there.
+# count TEXT FILE: how many times TEXT, which may go over lines, stands there, whatever moves the cursor in between.
 count() {
-        { grep -aoF -- "$1" "$2" 2>/dev/null || true; } | wc -l
+        { sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' "$2" 2>/dev/null | tr '\n' '\001' | grep -aoF -- "${1//$'\n'/$'\001'}" || true; } | wc -l
 }
 
 # await SECONDS TEXT [TIMES]: until TEXT was printed so often.
