@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* doppel pause, resume, reset, stats, engine, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
+/* doppel pause, resume, reset, stats, engine, trace, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,6 +176,27 @@ static int engine(int argc, char **argv)
 	int status = operands(&engine_command, NULL, argc, argv, words, 1, 2);
 
 	return status >= 0 ? status : call(words[0], "engine", words[1]);
+}
+
+/* --- trace --- */
+
+static int trace_events(int argc, char **argv);
+static const struct command trace_command = {
+	.name = "trace",
+	.summary = "Has a machine print events as they happen",
+	.usage = "NAME LIST",
+	.options = no_options,
+	.notes = "As \"doppel run --trace LIST\" does, to the standard error of that; \"off\" ends it.\n",
+	.run = trace_events,
+};
+COMMAND(trace_command);
+
+static int trace_events(int argc, char **argv)
+{
+	const char *words[2];
+	int status = operands(&trace_command, NULL, argc, argv, words, 2, 2);
+
+	return status >= 0 ? status : call(words[0], "trace", words[1]);
 }
 
 /* --- stop --- */

@@ -312,8 +312,12 @@ static int check(const struct run_options *o)
 	}
 	if (o->screenshot && picture_check_name(o->screenshot))
 		return EXIT_USAGE;
-	if (o->trace && trace_parse(o->trace))
-		return EXIT_USAGE;
+	if (o->trace) {
+		unsigned events;
+		if (trace_parse(o->trace, &events))
+			return EXIT_USAGE;
+		trace_set(events);
+	}
 	if (o->verify && (written(&o->cards.disk) || written(&o->floppy))) {
 		log_error("--verify: two machines cannot write to one disk; put \",readonly\" behind the file's name");
 		return EXIT_USAGE;

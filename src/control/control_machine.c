@@ -114,3 +114,17 @@ static int stats(struct control *c, const char *arguments, struct control_answer
 }
 static const struct control_command stats_command = { "stats", "", "the counters of run --stats", stats };
 CONTROL_COMMAND(stats_command);
+
+static int trace_events(struct control *c, const char *arguments, struct control_answer *answer)
+{
+	unsigned mask = 0;
+
+	if (!arguments[0])
+		return control_fail(answer, -EINVAL, "trace wants a list of events, as \"exit,irq\", or \"all\", or \"off\"");
+	if (strcmp(arguments, "off") && trace_parse(arguments, &mask))
+		return -EINVAL;
+	trace_set(mask);
+	return 0;
+}
+static const struct control_command trace_command = { "trace", "LIST", "prints these events to the machine's standard error from now on; \"off\": none", trace_events };
+CONTROL_COMMAND(trace_command);

@@ -115,7 +115,12 @@ static void list_events(void)
 	log_error("  %-10s %s", "all", "all of them");
 }
 
-int trace_parse(const char *list)
+void trace_set(unsigned mask)
+{
+	__atomic_store_n(&trace_mask, mask, __ATOMIC_RELAXED);
+}
+
+int trace_parse(const char *list, unsigned *wanted)
 {
 	char word[32];
 	unsigned mask = 0;
@@ -136,6 +141,6 @@ int trace_parse(const char *list)
 		}
 		mask |= 1u << e;
 	}
-	trace_mask |= mask;
+	*wanted = mask;
 	return 0;
 }

@@ -20,14 +20,16 @@ enum trace_event {
 #include "util/trace.def"
 	TRACE_COUNT
 };
-extern unsigned trace_mask; /* bit i: event i is wanted; written before the VM starts */
+extern unsigned trace_mask; /* bit i: event i is wanted; trace_set may write it at any time */
 
-#define trace_on(event) __builtin_expect(trace_mask & (1u << TRACE_##event), 0)
+#define trace_on(event) __builtin_expect(__atomic_load_n(&trace_mask, __ATOMIC_RELAXED) & (1u << TRACE_##event), 0)
 #define trace(event, ...)                                                                                              \
 	do {                                                                                                           \
 		if (trace_on(event))                                                                                   \
 			trace_print(TRACE_##event, __VA_ARGS__);                                                       \
 	} while (0)
 void trace_print(enum trace_event, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Parses "exit,irq" into trace_mask; returns 0, or -EINVAL after an error that names the events there are. */
-int trace_parse(const char *list);
+/* Parses "exit,irq", or "all", into a mask; returns 0, or -EINVAL after an error that names the events there are. */
+int trace_parse(const char *list, unsigned *mask);
+/* Any thread: these events from now on. */
+void trace_set(unsigned mask);

@@ -118,6 +118,13 @@ before=$(instructions a)
 check "engine: it goes on" "$(instructions a)" until_true advances a
 contains "engine: the changes are counted" "$("$DOPPEL" stats a)" 'engine.switches 2'
 
+says "trace: events of no such name" 1 "no event 'xyzzy'.*exit" trace a xyzzy
+says "trace" 0 '^$' trace a exit
+traced() { "$DOPPEL" stats a >/dev/null && grep -q '^exit: cpu0' "$scratch/a.err"; } # for which it has to leave its loop
+check "trace: they are printed" "$(tail -3 "$scratch/a.err")" until_true traced
+says "trace off" 0 '^$' trace a off
+says "trace: no list" 2 'wants more' trace a
+
 start r hello
 says "reset" 0 '^$' reset r
 check "it starts again" "$(cat "$scratch/r.out")" until_true grep -q rr "$scratch/r.out"
