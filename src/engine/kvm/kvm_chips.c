@@ -296,7 +296,7 @@ bool kvm_chips_in(struct vcpu *vcpu)
 	if (!k->chips_inside && !vm->end)
 		go_in(vm);
 	vcpu_resume_all(vm);
-	return k->chips_inside;
+	return k->chips_inside && vm->engine == &kvm_engine; /* another may have come in the meantime */
 }
 
 void kvm_chips_out(struct vm *vm)
