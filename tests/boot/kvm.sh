@@ -26,7 +26,7 @@ run_guest() {
 }
 
 for chips in user kernel; do
-        run_guest irqchip=$chips boot --initrd "$scratch/module" --append 'alpha beta=1'
+        run_guest irqchip=$chips boot --initrd "$scratch/module" --initrd "$scratch/module second=2" --append 'alpha beta=1'
         run_guest irqchip=$chips smc
         run_guest irqchip=$chips,swap=1 smc
 done
