@@ -259,6 +259,10 @@ static void list_models(void)
 	printf("\n+FEATURE adds one, -FEATURE takes one away, as in v2,-sse4.2,+aes:\n");
 	unsigned column = 0;
 	const char *text;
+	if (options && !engine->has_options) {
+		log_error("engine %s has no options, so there is nothing for %s to say", engine->name, options);
+		return EXIT_USAGE;
+	}
 	for (unsigned row = 0; (text = x86_feature_text(&row));) {
 		column += (unsigned)printf("%s%s", column ? " " : "  ", text);
 		if (column > 70) {

@@ -24,6 +24,7 @@ struct engine {
 	const char *name, *summary;
 	unsigned slot;                                /* index into vm.engine_data and vcpu.engine_data, unique, below ENGINE_SLOTS */
 	unsigned preference;                          /* the default is the usable engine with the highest one; 0: only by name */
+	bool has_options;                             /* "NAME,OPTION,...": vm_init reads vm.config.engine_options */
 	bool writes_unseen;                           /* what its guest stores passes by PAGE_CODE: decoded code is stale after it ran */
 	bool kick_suffices;                           /* kick() alone makes run() return: no signal is sent along */
 	int (*probe)(struct engine_report *);         /* 0; fills the report */

@@ -169,6 +169,7 @@ const struct engine kvm_engine = {
 	.summary = "hardware assisted, through Linux's KVM",
 	.slot = KVM_SLOT,
 	.preference = 30,
+	.has_options = true,
 	.writes_unseen = true,
 	.probe = kvm_probe,
 	.vm_init = kvm_vm_init,
