@@ -553,7 +553,10 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	status = EXIT_HOST;
 	if (o->paused)
 		vm_pause(m->vm);
-	if ((o->gdb && gdb_open(&m->gdb, m->vm, o->gdb)) || open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
+	int error = o->gdb ? gdb_open(&m->gdb, m->vm, o->gdb) : 0;
+	if (error == -EINVAL)
+		status = EXIT_USAGE;
+	if (error || open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
 		goto out;
 	if (!display_start(m->display, &m->screen, m->config.name) && !vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);

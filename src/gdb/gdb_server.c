@@ -227,16 +227,31 @@ static int listen_tcp(struct gdb_server *s, const char *where)
 	return bind(s->listener, (struct sockaddr *)&address, sizeof(address)) || listen(s->listener, 1) ? -errno : 0;
 }
 
+/* A socket that nobody listens at any more. */
+static bool left_behind(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
+	struct stat st;
+
+	if (fd >= 0)
+		close(fd);
+	return refused && !lstat(address->sun_path, &st) && S_ISSOCK(st.st_mode);
+}
+
 static int listen_unix(struct gdb_server *s, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct stat st;
 
-	if (!*path || strlen(path) >= sizeof(address.sun_path))
+	if (!*path) {
+		log_error("--gdb unix: the path of a socket must follow, as unix:PATH");
+		return -EINVAL;
+	}
+	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
 	strcpy(address.sun_path, path);
-	if (!stat(path, &st) && S_ISSOCK(st.st_mode))
-		unlink(path); /* of one that is gone */
+	if (left_behind(&address))
+		unlink(path);
 	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (s->listener < 0 || bind(s->listener, (struct sockaddr *)&address, sizeof(address)))
 		return -errno;

@@ -77,6 +77,24 @@ for signal in INT:130 TERM:143 HUP:129; do
 	done
 done
 
+# A socket for GDB that somebody listens at is his; one that nobody listens at any more is taken over.
+gdb=$scratch/gdb.sock
+"$DOPPEL" run --memory 16M --kernel "$scratch/halt" --gdb "unix:$gdb" </dev/null 2>/dev/null &
+for ((i = 0; i < 100; i++)); do [[ -S $gdb ]] && break || sleep 0.1; done
+sleep 0.2
+timeout 5 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" --gdb "unix:$gdb" </dev/null 2>"$scratch/stderr"
+status=$?
+((status == 1)) && [[ -S $gdb ]] && grep -q 'in use' "$scratch/stderr"
+result $? "--gdb: a socket that is taken" "status $status: $(cat "$scratch/stderr")"
+kill -KILL $!
+wait $! 2>/dev/null
+timeout 1 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" --gdb "unix:$gdb" </dev/null 2>"$scratch/stderr"
+status=$?
+((status == 124)) && [[ ! -e $gdb ]]
+result $? "--gdb: a socket that was left behind" "status $status: $(cat "$scratch/stderr")"
+ends "--gdb: no path" 2 "" --kernel "$scratch/hi" --gdb unix:
+ends "--gdb: no port" 2 "" --kernel "$scratch/hi" --gdb 99999
+
 # The end of standard input is not the guest's: it would have ended by then.
 timeout -s TERM 1 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" </dev/null
 (($? == 124))
