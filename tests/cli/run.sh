@@ -77,6 +77,21 @@ for signal in INT:130 TERM:143 HUP:129; do
 	done
 done
 
+# timeout(1) signals its child, and then the group that it is in. That is one request, and the end an orderly one: it
+# waits for the reader, and leaves nothing behind.
+mkdir -m 700 "$scratch/runtime"
+mkfifo "$scratch/slow"
+(sleep 2; cat >/dev/null) <"$scratch/slow" &
+reader=$!
+XDG_RUNTIME_DIR=$scratch/runtime "$DOPPEL" run --memory 16M --kernel "$scratch/flood" </dev/null >"$scratch/slow" 2>/dev/null &
+sleep 1
+kill -TERM $!
+sleep 0.03
+kill -TERM $! 2>/dev/null
+wait $! "$reader"
+[[ -d $scratch/runtime/doppel && -z $(ls "$scratch/runtime/doppel") ]]
+result $? "two signals at once are one request" "$(ls "$scratch/runtime/doppel")"
+
 # A socket for GDB that somebody listens at is his; one that nobody listens at any more is taken over.
 gdb=$scratch/gdb.sock
 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" --gdb "unix:$gdb" </dev/null 2>/dev/null &
