@@ -160,7 +160,7 @@ stop() {
 
 # count TEXT FILE: how many times TEXT, which may go over lines, stands there, whatever moves the cursor in between.
 count() {
-        { sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' "$2" 2>/dev/null | tr '\n' '\001' | grep -aoF -- "${1//$'\n'/$'\001'}" || true; } | wc -l
+        { sed 's/\r\x1b\[[0-9;]*H//g; s/\x1b\[[0-9;?]*[A-Za-z]//g' "$2" 2>/dev/null | tr '\n' '\001' | grep -aoF -- "${1//$'\n'/$'\001'}" || true; } | wc -l
 }
 
 # await SECONDS TEXT [TIMES]: until TEXT was printed so often.
