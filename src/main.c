@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 	fill_standard_descriptors();
 	/* A reader of our output that goes away is a write error, which is handled where it is seen. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* beyond ulimit -f, which counts for the guest's RAM, too: the call says so */
 	if (argc < 2) {
 		command_overview(stderr);
 		return EXIT_USAGE;

@@ -18,8 +18,9 @@
 #define PAGE_SIZE X86_PAGE_SIZE
 #define GUARD (64 * KiB) /* before and behind the view: no single access reaches across */
 
-/* A size that this host can give, for the error message: a power of two, at most half of what is free. */
-static uint64_t affordable(void)
+/* A size that this host can give, for the error message: at most half of what is free, and of what was asked
+ * for: limits other than the host's memory (ulimit) may have been in the way. */
+static uint64_t affordable(uint64_t less_than)
 {
 	struct sysinfo info;
 	uint64_t size = 64 * MiB, free_bytes = 0;
@@ -28,7 +29,7 @@ static uint64_t affordable(void)
 		free_bytes = (uint64_t)(info.freeram + info.bufferram) * info.mem_unit;
 	while (size < 512 * MiB && size * 2 <= free_bytes / 2)
 		size *= 2;
-	return size;
+	return MIN(size, less_than / 2);
 }
 
 static int refuse(uint64_t size, const char *why)
@@ -36,7 +37,7 @@ static int refuse(uint64_t size, const char *why)
 	char want[24], can[24];
 
 	log_error("cannot get %s of memory: %s; try --memory %s", option_size_text(want, size), why,
-		  option_size_text(can, affordable()));
+		  option_size_text(can, affordable(size)));
 	return -ENOMEM;
 }
 

@@ -77,6 +77,12 @@ for signal in INT:130 TERM:143 HUP:129; do
 	done
 done
 
+# The limit on the size of files counts for RAM, too: a message, not a death by SIGXFSZ.
+(ulimit -f 8; timeout 20 "$DOPPEL" run --memory 16M --kernel "$scratch/halt" </dev/null 2>"$scratch/stderr")
+status=$?
+((status == 1)) && grep -q 'cannot get 16M of memory: File too large' "$scratch/stderr"
+result $? "RAM beyond ulimit -f" "status $status: $(cat "$scratch/stderr")"
+
 # timeout(1) signals its child, and then the group that it is in. That is one request, and the end an orderly one: it
 # waits for the reader, and leaves nothing behind.
 mkdir -m 700 "$scratch/runtime"
