@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The text screens of other guests, with and without firmware: GRUB from a floppy disk, a game, a memory test.
+# The text screens of other guests, with and without firmware: GRUB from a floppy disk, a game, a memory test, the same from its CD.
 set -euo pipefail
 
 . "$(dirname "$0")/../screen/lib.sh"
@@ -29,8 +29,18 @@ memory_test() { # ENGINE
         stop
 }
 
+# From a CD, through SeaBIOS: its boot loader is its own. It tests some memory and has found nothing wrong.
+memory_cd() { # ENGINE
+        start "$1" --memory 16M --cdrom "$("$top/tools/guest" memtest86+iso)"
+        awaits "$1: memtest86+ from a CD: its title" 120 'Memtest86+ v'
+        awaits "$1: memtest86+ from a CD: it tests" 60 'Test #'
+        awaits "$1: memtest86+ from a CD: no errors" 60 'Errors: 0'
+        stop
+}
+
 for engine in $(engines); do
         grub_floppy "$engine"
         invaders "$engine"
         memory_test "$engine"
+        memory_cd "$engine"
 done
