@@ -15,7 +15,6 @@
 static const struct option_row rows[] = {
 	{ "mac", "ADDRESS", "", OPTION_STRING, AT(mac), 0, 0 },
 	{ "forward", "RULE", "", OPTION_LIST, AT(forward), 0, NET_FORWARDS },
-	{ "model", "virtio|e1000", "", OPTION_CHOICE, AT(model), 0, 0 },
 	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
 	{ .type = OPTION_END },
 };

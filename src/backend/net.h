@@ -26,7 +26,6 @@ enum { /* what a backend can be given to do, and what may come from it */
 struct net_words { /* of --net KIND[=ARGUMENT],WORD... */
 	const char *mac;
 	struct option_list forward;
-	int model;             /* 0: virtio, 1: e1000 */
 	uint64_t slot;
 };
 
