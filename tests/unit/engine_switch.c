@@ -218,10 +218,9 @@ static void end_machine(struct machine *m, struct result *r)
 		for (unsigned i = 0; i < m->vm->config.cpus; i++)
 			r->instructions += m->vm->vcpu[i]->core.icount;
 		/* Where time is a count, an instruction in the middle of what an engine runs in one go reads the time of its beginning: a change of
-		 * engine moves that, and with it what WRMSR to the TSC makes of it. Binary translation keeps FDP of the last x87 instruction only, and not if that had no operand in memory. */
+		 * engine moves that, and with it what WRMSR to the TSC makes of it. */
 		for (unsigned i = 0; i < m->vm->config.cpus; i++) {
 			vcpu_state(m->vm->vcpu[i], X86_ALL_GROUPS);
-			m->vm->vcpu[i]->core.cpu.xsave.legacy.fdp = 0;
 			m->vm->vcpu[i]->core.cpu.tsc_offset = m->vm->vcpu[i]->core.cpu.tsc_adjust = 0;
 		}
 		r->hash = vm_hash(m->vm);
