@@ -263,7 +263,7 @@ static int choose_engine(struct machine *m, const struct run_options *o)
 		log_error("engine %s has no options, so there is nothing for %s to say", engine->name, options);
 		return EXIT_USAGE;
 	}
-	if (o->verbose && why[0])
+	if (why[0] && (o->verbose || isatty(STDERR_FILENO))) /* who looks on may want to know; a script's output stays what it was */
 		log_info("engine %s", why);
 	else if (o->verbose)
 		log_info("engine %s: %s", engine->name, report.why);
@@ -479,9 +479,7 @@ static int boot(struct vm *vm, void *arg)
 
 static int set_up(struct machine *m, const struct run_options *o)
 {
-	int status = read_images(m, o);
-	if (!status)
-		status = open_media(m, o);
+	int status = open_media(m, o);
 	if (!status)
 		status = open_backends(m, o);
 	if (!status && o->display) {
@@ -562,8 +560,10 @@ static int open_control(struct machine *m, const struct run_options *o)
 
 static int run_machine(struct machine *m, const struct run_options *o)
 {
+	int status = read_images(m, o); /* a file may be a pipe that is slow to come: signals still end us */
 	signals_hold(&m->signals);
-	int status = set_up(m, o);
+	if (!status)
+		status = set_up(m, o);
 	if (status)
 		goto out;
 	status = EXIT_HOST;
@@ -618,7 +618,11 @@ static int make_pair(void *arg, struct vm *vm[2], bool quiet)
 	silent.debugcon = silent.bios_log = NULL;
 	p->verified = p->reference = *p->like;
 	p->reference.config.engine = "interp";
-	int status = set_up(&p->verified, quiet ? &silent : &loud);
+	int status = read_images(&p->verified, p->options);
+	if (!status)
+		status = set_up(&p->verified, quiet ? &silent : &loud);
+	if (!status)
+		status = read_images(&p->reference, p->options);
 	if (!status)
 		status = set_up(&p->reference, &silent);
 	vm[0] = p->verified.vm;
