@@ -116,6 +116,8 @@ struct bt {
 	struct bt_vm *shared;
 	bool counting;                /* instructions are counted; else core.icount stands still in translated code */
 	bool avx;
+	bool fsgsbase;                /* the host has it, and Linux lets programs use it */
+	uint64_t *gs;                 /* without: what GS base is known to be */
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
 	uint16_t fpu_selector[SEG_COUNT]; /* when x87 state was loaded: a later exec function may run under others */

@@ -36,12 +36,7 @@ resume:
 	jne 1f
 	ldmxcsr BT_MXCSR(%rsp)
 	movl $1, BT_MXCSR_LIVE(%rsp)
-1:	mov BT_TABLE(%rsp), %rax
-	rdgsbase %rcx
-	cmp %rax, %rcx
-	je 2f
-	wrgsbase %rax
-2:	mov BT_XSAVE(%rsp), %rax
+1:	mov BT_XSAVE(%rsp), %rax
 	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	movaps XSAVE_XMM + 16*\n(%rax), %xmm\n
 	.endr

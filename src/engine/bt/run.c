@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The engine's loop, and what translated code calls. Events, single steps and what cannot be translated go to the interpreter, one
  * instruction at a time. */
+#include <asm/prctl.h>
 #include <setjmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "engine/bt/bt.h"
 #include "x86/paging.h"
 
@@ -113,6 +116,17 @@ static void keys_check(struct bt *bt)
 	bt->mode[which] = mode;
 }
 
+/* GS base becomes the delta table's. Without FSGSBASE this is a system call. */
+static void table_use(struct bt *bt, uint64_t *table)
+{
+	bt->state->table = table;
+	if (bt->fsgsbase)
+		asm volatile("wrgsbase %0" : : "r"(table));
+	else if (bt->gs != table)
+		syscall(SYS_arch_prctl, ARCH_SET_GS, table);
+	bt->gs = table;
+}
+
 /* Makes everything ready for translated code; where it goes on is passed through. */
 static void *resume(struct bt *bt, uint32_t code)
 {
@@ -120,7 +134,7 @@ static void *resume(struct bt *bt, uint32_t code)
 	struct bt_state *s = bt->state;
 
 	keys_check(bt);
-	s->table = bt->table[x86_tlb_kind(core)];
+	table_use(bt, bt->table[x86_tlb_kind(core)]);
 	s->fs_base = core->cpu.seg[SEG_FS].base;
 	s->gs_base = core->cpu.seg[SEG_GS].base;
 	s->aflags = core->aflags;
@@ -470,6 +484,7 @@ int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exi
 	int error;
 
 	bt_signals_thread(bt);
+	bt->gs = NULL; /* this may be another thread than last time */
 	vcpu->core.unwind = &unwind;
 	if (setjmp(unwind) == UNWIND_FAULT)
 		x86_deliver_fault(&vcpu->core);

@@ -173,7 +173,7 @@ static bool set_ac(struct translation *t, bool ac)
 {
 	struct emit *e = &t->e;
 
-	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP))
+	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP) || !t->bt->fsgsbase)
 		return false;
 	emit_load(e, HOST_T, state_at(BT_TABLES + 8 * ac));
 	emit_store(e, state_at(BT_TABLE), HOST_T);
