@@ -98,7 +98,7 @@ static void vcpu_fini_(struct vcpu *vcpu)
 	bt_table_fini(bt);
 	if (bt->state)
 		munmap((uint8_t *)bt->state - STATE_ROOM - GUARD, GUARD + STATE_ROOM + sizeof(struct bt_state));
-	pthread_mutex_destroy(&bt->lock);
+	code_holder_fini(&bt->holder);
 	free(bt);
 	vcpu->engine_data[BT_SLOT] = NULL;
 }
@@ -116,7 +116,7 @@ static int vcpu_init_(struct vcpu *vcpu)
 	bt->counting = vcpu->vm->config.clock == CLOCK_INSTRUCTIONS;
 	bt->avx = __builtin_cpu_supports("avx");
 	bt->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
-	pthread_mutex_init(&bt->lock, NULL);
+	code_holder_init(&bt->holder, &bt->shared->pages, vcpu);
 	error = state_init(bt);
 	if (!error)
 		error = bt_cache_init(bt);
@@ -128,6 +128,56 @@ static int vcpu_init_(struct vcpu *vcpu)
 	}
 	return error;
 }
+
+static void kick(struct vcpu *vcpu)
+{
+	struct bt *bt = bt_of(vcpu);
+
+	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
+	if (bt)
+		*(volatile uint64_t *)&bt->state->run_mask = 0;
+}
+
+/* --- code that changes --- */
+
+static struct bt_vm *shared_of(struct vm *vm)
+{
+	return vm->engine_data[BT_SLOT];
+}
+
+static struct code_holder *holder_of(struct vcpu *vcpu)
+{
+	return bt_of(vcpu) ? &bt_of(vcpu)->holder : NULL;
+}
+
+/* At a safe point everybody may look at the state. */
+static void standing(struct vcpu *vcpu)
+{
+	bt_fp_leave(bt_of(vcpu));
+}
+
+static void protect(struct vcpu *vcpu, uint64_t number)
+{
+	x86_tlb_drop_writes(&vcpu->core);
+	if (bt_of(vcpu))
+		bt_table_protect(bt_of(vcpu), number);
+}
+
+static void drop(struct vcpu *vcpu, gpa_t gpa, uint64_t len)
+{
+	bt_invalidate(bt_of(vcpu), gpa, len);
+}
+
+static void drop_all(struct vcpu *vcpu)
+{
+	bt_cache_flush(bt_of(vcpu));
+}
+
+static const struct code_pages_model pages_model = {
+	.bit = PAGE_TRANSLATED, .holder = holder_of, .standing = standing, .protect = protect, .drop = drop, .drop_all = drop_all, .kick = kick,
+};
+
+/* --- the machine --- */
 
 static int view_init(struct bt_vm *shared, const struct memory *m)
 {
@@ -152,7 +202,7 @@ static void vm_fini_(struct vm *vm)
 		return;
 	if (shared->ro_map)
 		munmap(shared->ro_map, shared->ro_size);
-	bt_holders_fini(shared);
+	code_pages_fini(&shared->pages);
 	free(shared);
 	vm->engine_data[BT_SLOT] = NULL;
 }
@@ -171,7 +221,7 @@ static int vm_init_(struct vm *vm)
 		return -ENOMEM;
 	vm->engine_data[BT_SLOT] = shared;
 	bt_signals_init();
-	error = bt_holders_init(shared, vm);
+	error = code_pages_init(&shared->pages, vm, &pages_model);
 	if (!error)
 		error = view_init(shared, &vm->memory);
 	if (error)
@@ -198,15 +248,6 @@ static bool can_run(const struct vcpu *vcpu)
 	return bt_fits(&vcpu->core);
 }
 
-static void kick(struct vcpu *vcpu)
-{
-	struct bt *bt = bt_of(vcpu);
-
-	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
-	if (bt)
-		*(volatile uint64_t *)&bt->state->run_mask = 0;
-}
-
 static void tlb_flush(struct vcpu *vcpu, enum x86_flush what, unsigned pcid, gva_t gva)
 {
 	struct bt *bt = bt_of(vcpu);
@@ -215,55 +256,17 @@ static void tlb_flush(struct vcpu *vcpu, enum x86_flush what, unsigned pcid, gva
 		bt_table_flush(bt, what, gva);
 }
 
-/* As interp_code_changed. */
-static void post_change(struct bt *bt, gpa_t gpa, uint64_t len)
-{
-	struct bt_changed *last;
-
-	pthread_mutex_lock(&bt->lock);
-	last = bt->changes && bt->changes <= ARRAY_SIZE(bt->changed) ? &bt->changed[bt->changes - 1] : NULL;
-	if (last && align_down(last->gpa, X86_PAGE_SIZE) == align_down(gpa, X86_PAGE_SIZE)) {
-		uint64_t end = MAX(last->gpa + last->len, gpa + len);
-		last->gpa = MIN(last->gpa, gpa);
-		last->len = end - last->gpa;
-	} else {
-		if (bt->changes < ARRAY_SIZE(bt->changed))
-			bt->changed[bt->changes] = (struct bt_changed){ gpa, len };
-		bt->changes += bt->changes <= ARRAY_SIZE(bt->changed);
-	}
-	bt->has_changes = true;
-	pthread_mutex_unlock(&bt->lock);
-	kick(bt->vcpu);
-}
-
 static void code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 {
-	const uint8_t *host = memory_host(vm, gpa, 1);
-
-	for (unsigned n = 0; n < vm->config.cpus; n++) {
-		struct bt *bt = vm->vcpu && vm->vcpu[n] ? bt_of(vm->vcpu[n]) : NULL;
-		if (!bt || !bt_holders_has(bt, host))
-			continue;
-		if (bt->vcpu == vcpu_current())
-			bt_invalidate(bt, gpa, len);
-		else
-			post_change(bt, gpa, len);
-	}
+	code_pages_changed(&shared_of(vm)->pages, gpa, len);
 }
 
 static int memory_changed(struct vm *vm)
 {
-	for (unsigned n = 0; vm->vcpu && n < vm->config.cpus; n++) {
-		struct bt *bt = vm->vcpu[n] ? bt_of(vm->vcpu[n]) : NULL;
-		if (!bt)
-			continue;
-		bt_table_flush(bt, FLUSH_ALL, 0);
-		pthread_mutex_lock(&bt->lock);
-		bt->changes = ARRAY_SIZE(bt->changed) + 1;
-		bt->has_changes = true;
-		pthread_mutex_unlock(&bt->lock);
-		kick(bt->vcpu);
-	}
+	for (unsigned n = 0; vm->vcpu && n < vm->config.cpus; n++)
+		if (vm->vcpu[n] && bt_of(vm->vcpu[n]))
+			bt_table_flush(bt_of(vm->vcpu[n]), FLUSH_ALL, 0);
+	code_pages_changed_all(&shared_of(vm)->pages);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 #include "engine/bt/layout.h"
+#include "engine/code_pages.h"
 #include "engine/engine.h"
 #include "x86/exec.h"
 #include "x86/shape.h"
@@ -94,8 +95,6 @@ struct bt_log {                       /* which entries of the delta tables are f
 	unsigned count;
 };
 
-struct bt_changed { gpa_t gpa; uint64_t len; };
-
 #define BT_HASH_BITS 15
 #define BT_PAGE_HASH_BITS 12
 #define BT_LOG_MAX 32768
@@ -105,9 +104,7 @@ struct bt_vm {                        /* shared by a VM's processors */
 	uint8_t *ro;                  /* a second view of the memfd that cannot be written */
 	void *ro_map;
 	size_t ro_size;
-	pthread_mutex_t lock;         /* guards the masks */
-	_Atomic uint64_t *holders;    /* by page of the memfd: which processors hold code of it */
-	size_t holders_size;
+	struct code_pages pages;
 };
 
 struct bt {
@@ -147,10 +144,7 @@ struct bt {
 	uint64_t huge;                /* GiB regions (hashed) where entries are parts of 1 GiB pages */
 	unsigned empty_misses;        /* misses that touched the tables without filling them, since these were last empty */
 
-	pthread_mutex_t lock;         /* guards the list below */
-	struct bt_changed changed[64];
-	unsigned changes;
-	_Atomic bool has_changes;
+	struct code_holder holder;
 
 	struct {
 		uint64_t blocks, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
@@ -208,13 +202,6 @@ void bt_cache_flush(struct bt *);
 /* The instruction whose host code is at this offset; NULL: none. */
 struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
 static inline unsigned bt_jump_slot(uint64_t rip) { return (unsigned)rip & (BT_JUMP_COUNT - 1); }
-
-/* holders.c -- who holds code of a page; see interp/holders.c, whose twin it is. */
-int bt_holders_init(struct bt_vm *, struct vm *);
-void bt_holders_fini(struct bt_vm *);
-void bt_holders_add(struct bt *, gpa_t page);
-void bt_holders_remove(struct bt *, gpa_t page);
-bool bt_holders_has(const struct bt *, const uint8_t *host);
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);

@@ -147,7 +147,7 @@ void bt_cache_flush(struct bt *bt)
 	bt_fp_leave(bt); /* x87 state may name an instruction */
 	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
 		for (struct bt_page *p = bt->pages[n]; p; p = p->next)
-			bt_holders_remove(bt, p->page);
+			code_holder_remove(&bt->holder, p->page);
 	free_pages(bt);
 	memset(bt->hash, 0, sizeof(bt->hash));
 	for (unsigned which = 0; which < 2; which++) {
@@ -192,8 +192,8 @@ static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const 
 
 	if (!second.host || !memory_find(bt->vcpu->vm, second.page))
 		return NULL;
-	bt_holders_add(bt, second.page);
-	bt_holders_add(bt, first->page); /* the fetch may have written to it, and it was given up */
+	code_holder_add(&bt->holder, second.page);
+	code_holder_add(&bt->holder, first->page); /* the fetch may have written to it, and it was given up */
 	memcpy(bytes, first->host + offset, n);
 	memcpy(bytes + n, second.host, 15);
 	b->second = second.page;
@@ -212,7 +212,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 
 	if (full(bt))
 		bt_cache_flush(bt);
-	bt_holders_add(bt, entry->page); /* watched first, then read */
+	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
 	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = bt_mode(core) };
 	struct bt_page *page = page_get(bt, entry->page);
@@ -357,7 +357,7 @@ void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
 		if (p)
 			invalidate_in_page(bt, p, first, first + n - 1);
 		if (!p || !p->lines)
-			bt_holders_remove(bt, page);
+			code_holder_remove(&bt->holder, page);
 		gpa += n;
 		len -= n;
 	}

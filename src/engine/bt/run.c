@@ -191,7 +191,7 @@ static bool needs_engine(const struct bt *bt)
 	return !*(volatile uint64_t *)&bt->state->run_mask || (int64_t)bt->state->count >= 0 || cpu->activity != X86_RUNNING ||
 	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending)) || cpu->event_pending || cpu->pending_debug || (cpu->rflags & (FLAG_TF | FLAG_RF)) ||
 	       (cpu->dr[7] & 0xff) || (cpu->nmi_pending && !cpu->nmi_blocked) || (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) ||
-	       bt->has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !mode_fits(core) || !stack_fits(core);
+	       bt->holder.has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !mode_fits(core) || !stack_fits(core);
 }
 
 /* RIP is exact, at a boundary between instructions. */
@@ -369,19 +369,6 @@ void *bt_c_fpu(struct bt_state *s, uint32_t insn)
 
 /* --- the loop --- */
 
-static void drop_changed(struct bt *bt)
-{
-	pthread_mutex_lock(&bt->lock);
-	if (bt->changes > ARRAY_SIZE(bt->changed))
-		bt_cache_flush(bt);
-	else
-		for (unsigned n = 0; n < bt->changes; n++)
-			bt_invalidate(bt, bt->changed[n].gpa, bt->changed[n].len);
-	bt->changes = 0;
-	bt->has_changes = false;
-	pthread_mutex_unlock(&bt->lock);
-}
-
 static bool event_due(const struct vcpu *vcpu)
 {
 	const struct x86_cpu *cpu = &vcpu->core.cpu;
@@ -419,7 +406,7 @@ static void translated(struct bt *bt, const struct run_limit *limit)
 	core->chain_limit = UINT64_MAX;
 	bt->state->run_mask = BIT(63);
 	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes both; one before it is seen here */
-	if (vcpu->kicked || bt->has_changes)
+	if (vcpu->kicked || bt->holder.has_changes)
 		return;
 	if (!bt->counting && limit->icount != UINT64_MAX) {
 		bt->counting = true; /* from now on */
@@ -447,8 +434,7 @@ static int rounds(struct bt *bt, const struct run_limit *limit, struct vm_exit *
 		exit->reason = VM_EXIT_KICK;
 		if (vcpu->changed)
 			break;
-		if (bt->has_changes)
-			drop_changed(bt);
+		code_holder_catch_up(&bt->holder);
 		if (cpu->activity != X86_RUNNING) {
 			exit->reason = cpu->activity == X86_SHUTDOWN ? VM_EXIT_SHUTDOWN : VM_EXIT_HALT;
 			break;

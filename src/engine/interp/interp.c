@@ -112,19 +112,6 @@ static void run_traces(struct vcpu *vcpu)
 	i->exec(&vcpu->core, i);
 }
 
-static void drop_changed(struct interp *in)
-{
-	pthread_mutex_lock(&in->lock);
-	if (in->changes > ARRAY_SIZE(in->changed))
-		trace_flush(in);
-	else
-		for (unsigned n = 0; n < in->changes; n++)
-			trace_invalidate(in, in->changed[n].gpa, in->changed[n].len);
-	in->changes = 0;
-	in->has_changes = false;
-	pthread_mutex_unlock(&in->lock);
-}
-
 /* Delivers one event that is due before the next instruction; true if there was one: then the next may be due at once. */
 static bool take_event(struct vcpu *vcpu)
 {
@@ -166,8 +153,7 @@ static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct 
 	struct x86_cpu *cpu = &core->cpu;
 	struct interp *in = interp_of(vcpu);
 
-	if (in->has_changes)
-		drop_changed(in);
+	code_holder_catch_up(&in->holder);
 	if (cpu->activity != X86_RUNNING)
 		return exit->reason = cpu->activity == X86_SHUTDOWN ? VM_EXIT_SHUTDOWN : VM_EXIT_HALT, true;
 	if (vcpu->kicked)
@@ -191,7 +177,7 @@ static bool round_once(struct vcpu *vcpu, const struct run_limit *limit, struct 
 	}
 	core->chain_limit = limit->icount - TRACE_MAX;
 	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes chain_limit; one before it is seen here */
-	if (vcpu->kicked || in->has_changes)
+	if (vcpu->kicked || in->holder.has_changes)
 		return false;
 	cpu->interrupt_shadow = 0; /* only now: the instruction that it guards runs before anything else happens */
 	run_traces(vcpu);
@@ -243,61 +229,69 @@ static void interp_kick(struct vcpu *vcpu)
 	*(volatile uint64_t *)&vcpu->core.chain_limit = 0;
 }
 
-/* For another thread than the processor's own: it drops the code before its next round. Repeated writes to a page are one entry. */
-static void post_change(struct interp *in, gpa_t gpa, uint64_t len)
-{
-	struct changed *last;
+/* --- code that changes --- */
 
-	pthread_mutex_lock(&in->lock);
-	last = in->changes && in->changes <= ARRAY_SIZE(in->changed) ? &in->changed[in->changes - 1] : NULL;
-	if (last && align_down(last->gpa, X86_PAGE_SIZE) == align_down(gpa, X86_PAGE_SIZE)) {
-		uint64_t end = MAX(last->gpa + last->len, gpa + len);
-		last->gpa = MIN(last->gpa, gpa);
-		last->len = end - last->gpa;
-	} else {
-		if (in->changes < ARRAY_SIZE(in->changed))
-			in->changed[in->changes] = (struct changed){ gpa, len };
-		in->changes += in->changes <= ARRAY_SIZE(in->changed);
-	}
-	in->has_changes = true;
-	pthread_mutex_unlock(&in->lock);
-	interp_kick(in->vcpu);
+static struct code_holder *holder_of(struct vcpu *vcpu)
+{
+	return interp_of(vcpu) ? &interp_of(vcpu)->holder : NULL;
 }
 
-/* Any thread; the bytes lie in one page. On the processor's own thread at once: the store that runs must see its effect on the next
- * instruction. */
+static void protect(struct vcpu *vcpu, uint64_t number)
+{
+	x86_tlb_flush_writes(&vcpu->core);
+}
+
+static void drop(struct vcpu *vcpu, gpa_t gpa, uint64_t len)
+{
+	trace_invalidate(interp_of(vcpu), gpa, len);
+}
+
+static void drop_all(struct vcpu *vcpu)
+{
+	trace_flush(interp_of(vcpu));
+}
+
+static const struct code_pages_model pages_model = {
+	.bit = PAGE_CODE, .holder = holder_of, .protect = protect, .drop = drop, .drop_all = drop_all, .kick = interp_kick,
+};
+
 static void interp_code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 {
-	const uint8_t *host = memory_host(vm, gpa, 1);
-
-	for (unsigned n = 0; n < vm->config.cpus; n++) {
-		struct vcpu *vcpu = vm->vcpu[n];
-		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
-		if (!in || !holders_has(in, host))
-			continue;
-		if (vcpu == vcpu_current())
-			trace_invalidate(in, gpa, len);
-		else
-			post_change(in, gpa, len);
-	}
+	code_pages_changed(vm->engine_data[INTERP_SLOT], gpa, len);
 }
 
-/* Traces are found by guest-physical address. They are dropped by their own thread, before its next round: it may
- * stand still in the middle of building one. */
+/* Traces are found by guest-physical address. */
 static int interp_memory_changed(struct vm *vm)
 {
-	for (unsigned n = 0; n < vm->config.cpus; n++) {
-		struct vcpu *vcpu = vm->vcpu ? vm->vcpu[n] : NULL;
-		struct interp *in = vcpu ? interp_of(vcpu) : NULL;
-		if (!in)
-			continue;
-		pthread_mutex_lock(&in->lock);
-		in->changes = ARRAY_SIZE(in->changed) + 1;
-		in->has_changes = true;
-		pthread_mutex_unlock(&in->lock);
-		interp_kick(vcpu);
-	}
+	code_pages_changed_all(vm->engine_data[INTERP_SLOT]);
 	return 0;
+}
+
+/* --- set-up --- */
+
+static void interp_vm_fini(struct vm *vm)
+{
+	struct code_pages *pages = vm->engine_data[INTERP_SLOT];
+
+	if (!pages)
+		return;
+	code_pages_fini(pages);
+	free(pages);
+	vm->engine_data[INTERP_SLOT] = NULL;
+}
+
+static int interp_vm_init(struct vm *vm)
+{
+	struct code_pages *pages = calloc(1, sizeof(*pages));
+	int error;
+
+	if (!pages)
+		return -ENOMEM;
+	vm->engine_data[INTERP_SLOT] = pages;
+	error = code_pages_init(pages, vm, &pages_model);
+	if (error)
+		interp_vm_fini(vm);
+	return error;
 }
 
 static int interp_vcpu_init(struct vcpu *vcpu)
@@ -342,7 +336,7 @@ static int interp_store_state(struct vcpu *vcpu, unsigned groups)
 }
 
 /* Pages whose code another engine will not run are written at full speed again. At the safe point no thread is between building a trace and
- * leaving run() (see holders.c). */
+ * leaving run() (see engine/code_pages.c). */
 static int interp_hand_over(struct vm *vm)
 {
 	for (unsigned n = 0; n < vm->config.cpus; n++)
@@ -394,6 +388,8 @@ const struct engine interp_engine = {
 	.slot = INTERP_SLOT,
 	.preference = 10,
 	.probe = interp_probe,
+	.vm_init = interp_vm_init,
+	.vm_fini = interp_vm_fini,
 	.vcpu_init = interp_vcpu_init,
 	.vcpu_fini = interp_vcpu_fini,
 	.hand_over = interp_hand_over,

@@ -40,15 +40,14 @@ int trace_cache_init(struct interp *in, struct vcpu *vcpu)
 	in->arena = mmap(NULL, in->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (in->arena == MAP_FAILED)
 		return -ENOMEM;
-	pthread_mutex_init(&in->lock, NULL);
-	return holders_get(in);
+	code_holder_init(&in->holder, vcpu->vm->engine_data[INTERP_SLOT], vcpu);
+	return 0;
 }
 
 void trace_cache_fini(struct interp *in)
 {
-	holders_put(in);
+	code_holder_fini(&in->holder);
 	munmap(in->arena, in->size);
-	pthread_mutex_destroy(&in->lock);
 }
 
 static void *arena_take(struct interp *in, size_t size)
@@ -66,7 +65,7 @@ void trace_flush(struct interp *in)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(in->pages); n++)
 		for (struct code_page *p = in->pages[n]; p; p = p->next)
-			holders_remove(in, p->page);
+			code_holder_remove(&in->holder, p->page);
 	memset(in->jump, 0, sizeof(in->jump));
 	memset(in->hash, 0, sizeof(in->hash));
 	memset(in->pages, 0, sizeof(in->pages));
@@ -191,8 +190,8 @@ static void build_crossing(struct interp *in, struct trace *t, uint64_t at, cons
 	 * given up. Both pages must be watched before the bytes are read. */
 	do {
 		n = fetch_across(in, at, &first, buffer, &t->second);
-		again = first.host && holders_add(in, first.page);
-		again |= t->second != ~0ULL && holders_add(in, t->second);
+		again = first.host && code_holder_add(&in->holder, first.page);
+		again |= t->second != ~0ULL && code_holder_add(&in->holder, t->second);
 	} while (again);
 	t->bytes = (uint16_t)x86_decode(&t->insn[0], buffer, n, core->mode, core->model);
 	if (t->bytes > code_room(core))
@@ -235,7 +234,7 @@ static struct trace *build(struct interp *in, uint64_t at, const struct fetch_en
 	if (in->used + sizeof(struct trace) + (TRACE_MAX + 1) * sizeof(struct insn) + 3 * sizeof(struct code_page) > in->size)
 		trace_flush(in);
 	if (ram) /* watched first, then read: a write in between is seen */
-		holders_add(in, page);
+		code_holder_add(&in->holder, page);
 	struct trace *t = (struct trace *)(in->arena + in->used);
 	memset(t, 0, sizeof(*t));
 	t->gpa = page + offset;
@@ -386,7 +385,7 @@ void trace_invalidate(struct interp *in, gpa_t gpa, uint64_t len)
 		if (p)
 			invalidate_in_page(in, p, first, first + n - 1);
 		if (!p || !p->lines)
-			holders_remove(in, page); /* it is written at full speed again, once nobody holds code of it */
+			code_holder_remove(&in->holder, page); /* it is written at full speed again, once nobody holds code of it */
 		gpa += n;
 		len -= n;
 	}

@@ -11,9 +11,10 @@
  *
  * One cache per vCPU: no locks, and no other thread ever frees what runs. */
 #pragma once
+#include "engine/code_pages.h"
 #include "engine/engine.h"
 
-#define INTERP_SLOT 0 /* vcpu->engine_data[] */
+#define INTERP_SLOT 0 /* vm->engine_data[]: struct code_pages; vcpu->engine_data[]: struct interp */
 #define TRACE_MAX 48 /* instructions, without the terminator */
 
 struct trace {
@@ -54,31 +55,14 @@ struct trace_bucket {           /* the tag of the first spares most look-ups the
 	struct trace *first;    /* by same_hash */
 };
 
-struct holders {            /* shared by a VM's processors; see holders.c */
-	pthread_mutex_t lock;
-	_Atomic uint64_t *mask;
-	size_t size;
-	unsigned users;
-};
-
-struct changed { /* code that another thread wrote, until this vCPU drops it */
-	gpa_t gpa;
-	uint64_t len;
-};
-
 struct interp { /* one vCPU's */
 	struct vcpu *vcpu;
 	struct jump_entry jump[1 << JUMP_BITS];
 	struct trace_bucket hash[1 << HASH_BITS];
 	struct code_page *pages[1 << PAGE_HASH_BITS];
-	struct holders *holders;
+	struct code_holder holder;
 	uint8_t *arena;
 	size_t used, size;
-
-	pthread_mutex_t lock;       /* guards the list below */
-	struct changed changed[64];
-	unsigned changes;           /* more than the list holds: flush everything */
-	_Atomic bool has_changes;
 
 	struct {
 		uint64_t decoded, traces, lookups, hash_hits, flushes, invalidated, steps;
@@ -95,15 +79,6 @@ void trace_invalidate(struct interp *, gpa_t, uint64_t len);
 void trace_flush(struct interp *);
 /* Decodes the instruction at RIP, without the cache, into *i. Raises the fault of a fetch. */
 void trace_decode_one(struct interp *, struct insn *i);
-
-/* holders.c -- holders_add: the vCPU is going to decode from the page at `page`; true if it was not watched for this vCPU before, so that
- * what was read of it may be old. May leave by UNWIND_RESTART. holders_remove: it holds no trace of it any more. Own thread. */
-int holders_get(struct interp *);
-void holders_put(struct interp *);
-bool holders_add(struct interp *, gpa_t page);
-void holders_remove(struct interp *, gpa_t page);
-/* Any thread: does the vCPU hold code of the page at this host address? NULL: maybe. */
-bool holders_has(const struct interp *, const uint8_t *host);
 
 /* interp.c -- the terminators: behind a branch, and behind an instruction that just ends the trace. */
 x86_exec_fn interp_chain, interp_fall;
