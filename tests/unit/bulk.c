@@ -351,10 +351,8 @@ static bool excused(const struct outcome *host, const struct outcome *ours, uint
 /* --- running --- */
 
 /* The host may reach nothing but the test's memory; our side says where the case goes. */
-static bool is_safe(const struct bulk_case *c, const struct outcome *ours)
+static bool is_safe(const struct outcome *ours)
 {
-	if (!wanted(hosttwin_insn.op) && hosttwin_insn.exec != x86_exec_ud)
-		return false;
 	if (hosttwin_insn.op == X86_OP_INVALID)
 		return replaying; /* undefined to us: something else to the host, perhaps */
 	if (ours->end.vector == VECTOR_PF)
@@ -362,29 +360,40 @@ static bool is_safe(const struct bulk_case *c, const struct outcome *ours)
 	return true;
 }
 
+static unsigned long unsteady; /* cases of which the host gave two results */
+
 /* 1: the same, 0: not, -1: not run. */
 static int run_case(struct bulk_case *c, struct outcome *host, struct outcome *ours, bool count)
 {
+	const struct insn i = bulk_decode(c, core);
 	unsigned mode = c->mode == MODE_CODE64 ? 0 : c->mode == MODE_CODE32 ? 1 : 2;
 
+	if (!wanted(i.op) && i.exec != x86_exec_ud)
+		return -1; /* prefixes made another one of it: the twin's segments, too, must stay as they are */
 	bulk_state(c, &ours->state, core);
-	host->state = ours->state;
 	bulk_memory(c);
 	if (c->seed % 16 == 0)
 		x86_tlb_flush(core, FLUSH_ALL, 0, 0); /* the slow paths */
 	ours->end = hosttwin_run(&ours->state, c->bytes, c->length, c->mode);
 	memcpy(ours->data, (void *)HOST_DATA, HOST_DATA_SIZE);
-	if (!is_safe(c, ours))
+	if (!is_safe(ours))
 		return -1;
-	bulk_memory(c);
-	host->end = hostrun(&host->state, c->bytes, c->length, c->mode);
-	memcpy(host->data, (void *)HOST_DATA, HOST_DATA_SIZE);
 	if (count) {
 		struct cell *cell = &cells[hosttwin_insn.op][mode][size_of(&hosttwin_insn)][c->kind];
 		cell->runs++;
 		cell->missing |= c->missing < 64 ? BIT(c->missing) : 0;
 	}
-	return same(host, ours, c->mode) || excused(host, ours, c->mode, count);
+	for (unsigned n = 0; n < HOST_TRIES; n++) {
+		bulk_memory(c);
+		bulk_state(c, &host->state, core);
+		host->end = hostrun(&host->state, c->bytes, c->length, c->mode);
+		memcpy(host->data, (void *)HOST_DATA, HOST_DATA_SIZE);
+		if (same(host, ours, c->mode) || excused(host, ours, c->mode, count)) {
+			unsteady += n > 0;
+			return 1;
+		}
+	}
+	return 0;
 }
 
 static void print_bytes(const char *name, unsigned n, const uint8_t *host, const uint8_t *ours, unsigned size)
@@ -630,6 +639,7 @@ static void run_random(unsigned long cases, const char *only)
 		bad += rows[op].failures;
 	}
 	ok(!bad, "%lu cases of %u rows as on the host, %u not", ran, count, bad);
+	ok(hostrun_steady(unsteady, ran), "the host gives one result for one case");
 	for (unsigned n = 0; n < ARRAY_SIZE(excuses); n++)
 		if (excuses[n].count)
 			printf("# %u excused: %s\n", excuses[n].count, excuses[n].name);

@@ -138,7 +138,7 @@ static uint64_t segment_base(const struct bulk_case *c, const struct insn *i)
 	return c->mode == MODE_CODE64 && i->seg == SEG_FS ? host_fs_base() : c->mode == MODE_CODE64 && i->seg == SEG_GS ? HOST_GS_BASE : 0;
 }
 
-static struct insn decoded(const struct bulk_case *c, const struct x86_core *core)
+struct insn bulk_decode(const struct bulk_case *c, const struct x86_core *core)
 {
 	struct insn i = { 0 };
 	uint32_t mode = core->mode & ~(uint32_t)(MODE_CODE | MODE_STACK | MODE_FLAT);
@@ -177,7 +177,7 @@ static void aim(struct bulk_case *c, const struct insn *i, struct host_state *s)
 
 void bulk_state(struct bulk_case *c, struct host_state *s, const struct x86_core *core)
 {
-	struct insn i = decoded(c, core);
+	struct insn i = bulk_decode(c, core);
 	uint64_t r = bulk_hash(c->seed, 1), value;
 
 	memset(s, 0, sizeof(*s));
@@ -290,7 +290,7 @@ bool bulk_make(struct bulk_case *c, const struct bulk_template *t, const struct 
 		}
 	}
 	put(c, random_next(), 8);
-	struct insn i = decoded(c, core);
+	struct insn i = bulk_decode(c, core);
 	if (i.op == X86_OP_INVALID && i.exec != x86_exec_ud)
 		return false;
 	if (i.op != X86_OP_INVALID)
@@ -303,7 +303,7 @@ bool bulk_make(struct bulk_case *c, const struct bulk_template *t, const struct 
 		if ((c->bytes[disp_at - 1] & 7) == 4 && i.asize != 2)
 			disp_at++; /* a SIB byte without a base */
 		memcpy(c->bytes + disp_at, &want, size);
-		struct insn again = decoded(c, core);
+		struct insn again = bulk_decode(c, core);
 		if (again.op != i.op || again.length != i.length)
 			return false;
 	}

@@ -42,6 +42,8 @@ extern const char *const bulk_mode_names[3];
 
 /* bulk_case.c -- Chooses bytes and a seed for a template; false when they come out as something that is not to be run. */
 bool bulk_make(struct bulk_case *, const struct bulk_template *, const struct x86_core *);
+/* As the twin decodes it; X86_OP_INVALID when the bytes hold no whole instruction. */
+struct insn bulk_decode(const struct bulk_case *, const struct x86_core *);
 /* The state and memory of a case. */
 void bulk_state(struct bulk_case *, struct host_state *, const struct x86_core *);
 void bulk_memory(const struct bulk_case *);

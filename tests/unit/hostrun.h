@@ -51,6 +51,12 @@ extern bool host_has_avx;
  * instruction that branches must branch to HOST_CODE, or where nothing is mapped. */
 struct host_end hostrun(struct host_state *, const uint8_t *bytes, unsigned length, uint32_t mode);
 
+/* A host that is itself a guest is not always steady: an interrupt between two iterations of CMPS leaves flags that a fault then keeps, and a
+ * hypervisor may break in anywhere. So a case that differs runs HOST_TRIES times, and differs when it does so each time. */
+#define HOST_TRIES 4u
+/* Tells how many cases needed that; false when that is more than one in a thousand, and more than ten. */
+bool hostrun_steady(unsigned long unsteady, unsigned long cases);
+
 /* hosttwin.c -- The core whose page tables map the two areas at the addresses where they are; CPL 3, as the host's side. */
 struct x86_core *hosttwin_init(void);
 /* Decodes and runs one instruction from the state in the same way. Repeated string instructions run to their end. */

@@ -207,6 +207,8 @@ static bool is_safe(const struct integer_case *c, const struct outcome *ours, ui
 	return true;
 }
 
+static unsigned long ran, unsteady; /* cases; those of which the host gave two results */
+
 /* Runs a case on both sides. 1: the same, 0: not, -1: not run. */
 static int run_case(struct x86_core *core, const struct integer_case *c, const struct code_mode *m,
 		    struct outcome *host, struct outcome *ours)
@@ -219,11 +221,18 @@ static int run_case(struct x86_core *core, const struct integer_case *c, const s
 	memcpy(ours->data, (void *)HOST_DATA, HOST_DATA_SIZE);
 	if (!is_safe(c, ours, m->mode))
 		return -1;
-	integer_case_fill(c);
 	see(hosttwin_insn.exec, true);
-	host->end = hostrun(&host->state, c->bytes, c->length, m->mode);
-	memcpy(host->data, (void *)HOST_DATA, HOST_DATA_SIZE);
-	return same(host, ours, m->mode) || excused(c, host, ours);
+	for (unsigned n = 0; n < HOST_TRIES; n++) {
+		integer_case_fill(c);
+		host->state = c->state;
+		host->end = hostrun(&host->state, c->bytes, c->length, m->mode);
+		memcpy(host->data, (void *)HOST_DATA, HOST_DATA_SIZE);
+		if (same(host, ours, m->mode) || excused(c, host, ours)) {
+			unsteady += n > 0;
+			return 1;
+		}
+	}
+	return 0;
 }
 
 /* What a row's cases came to. */
@@ -245,6 +254,7 @@ static void run_row(struct x86_core *core, const struct integer_row *row, const 
 			continue;
 		int result = run_case(core, &c, m, &host, &ours);
 		t->run += result >= 0;
+		ran += result >= 0;
 		t->skipped += result < 0;
 		t->of_row += result >= 0 && !strcmp(x86_ops[hosttwin_insn.op].name, row->name);
 		if (result == 0 && t->failed++ < SHOWN)
@@ -380,5 +390,6 @@ int main(int argc, char **argv)
 		if (excuses[n].count)
 			printf("# %u cases of %s excused: %s\n", excuses[n].count, x86_ops[excuses[n].op].name,
 			       excuses[n].reason);
+	ok(hostrun_steady(unsteady, ran), "the host gives one result for one case");
 	return done();
 }
