@@ -55,6 +55,7 @@ struct bt_insn {                      /* a guest instruction of a block; behind 
 	uint32_t block;
 	uint8_t access, access_size;  /* enum bt_access: what a miss of its memory operand was after */
 	bool vector;                  /* its exec function looks at vector state or MXCSR */
+	bool calls_exec;              /* its host code is no more than a call of its exec function */
 	bool resumes;                 /* after its exec function the next one may follow */
 };
 enum bt_access { BT_NO_ACCESS, BT_READ, BT_WRITE };
@@ -205,6 +206,8 @@ static inline unsigned bt_jump_slot(uint64_t rip) { return (unsigned)rip & (BT_J
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
+/* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
+void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
 /* Room that a block needs at most. */
 #define BT_BLOCK_ROOM 24576
 #define BT_CODE_SIZE (32u * MiB)

@@ -5,6 +5,7 @@
  * not understood is then done by its exec function, from the state in the registers. */
 #include <string.h>
 #include "engine/bt/translate.h"
+#include "util/log.h"
 #include "x86/cpuid.h"
 #include "x86/features.h"
 
@@ -568,6 +569,7 @@ static void instruction(struct translation *t)
 		memory_island(t, true); /* it was too long for the jumps before it */
 	}
 	t->rec->code = t->e.at;
+	t->rec->calls_exec = true;
 	call_exec(t);
 }
 
@@ -662,5 +664,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsig
 	bt->stat.blocks++;
 	bt->stat.insns += b->count;
 	bt->stat.bytes += b->code_end - b->code;
+	if (trace_on(bt))
+		bt_trace_block(bt, b, bytes);
 	return true;
 }

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# What the translator shows of itself: --trace bt.
+set -euo pipefail
+
+. "$(dirname "$0")/../lib.sh"
+
+if ! engines | grep -qx bt; then
+        skip 'the translator' 'it cannot run on this host'
+        exit
+fi
+
+# mov eax,[0x100000]; lea ecx,[eax+esi]; mov ecx,3; 1: add dword [0x200000],5; dec ecx; jnz 1b; cpuid; out 0xf4,al
+kernel small '\xa1\x00\x00\x10\x00\x8d\x0c\x30\xb9\x03\x00\x00\x00\x83\x05\x00\x00\x20\x00\x05\x49\x75\xf6\x0f\xa2\xe6\xf4\xf4'
+
+run() { capture 20 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none "$@"; }
+
+# matches NAME PATTERN: one result, by whether a line of err matches.
+matches() {
+        if grep -qE "$2" <<<"$err"; then
+                ok "$1"
+        else
+                not_ok "$1" "no line like $2"
+                printf '%s\n' "$err"
+        fi
+}
+
+run --trace bt
+matches 'the legend tells where registers are' '^bt: .*host'"'"'s.*guest rsp in r.*scratch'
+matches 'a block has RIP, mode, sizes and exec functions' '^bt: block 0 of cpu0: RIP 0x100000, .*32-bit, CPL 0; 6 instructions, 23 bytes become [0-9]+ bytes; exec functions: 0'
+matches 'a load stands beside its host code' '^bt:   100000  mov eax, \[0x100000\] +\|      *[0-9a-f]+  mov '
+matches 'an instruction stands beside itself' '^bt:   100014  dec ecx +\| +[0-9a-f]+  dec [a-z0-9]+$'
+matches 'jumps have the address of their target' '^bt:   100015  jnz 0x10000d +\|'
+matches 'the table is found by gs' '^bt:  +\| +[0-9a-f]+ .*gs:\['
+matches 'fields of the state are named' '^bt:  +\| +[0-9a-f]+  jmp \[rsp\+0x[0-9a-f]+\] +; miss$'
+matches 'what calls its exec function says so' '^bt:   100017  cpuid +\| .*; to the exec function$'
+matches 'and is named above' 'exec functions: 2: CPUID OUT$'
+equal 'the block of the loop, the one before it, and what follows: no block is printed twice' "$(grep -c '^bt: block' <<<"$err")" 3
+
+run
+equal 'without --trace nothing is printed' "$err" ''
+run --trace exit,code
+if grep -q '^bt:' <<<"$err"; then not_ok 'other events do not print blocks' "$err"; else ok 'other events do not print blocks'; fi
