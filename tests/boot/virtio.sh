@@ -42,22 +42,26 @@ ip link set eth0 up
 udhcpc -i eth0 -n -q -s /dhcp 2>/dev/null
 ping -c 1 10.0.2.2 >/dev/null && echo "the host answers"
 echo "a guest says hello" | nc -l -p 7000 >/got &
-echo ready >/dev/vport0p1 || echo ready >/dev/vport1p1
+for port in /dev/vport*p1; do echo ready >"$port"; done
 wait
 cat /got
 echo terminal >/dev/hvc0
 sleep 0.2
 ls /sys/class/virtio-ports'
 
-# A TCP forward, both ways: the host connects as soon as the guest says that it listens.
+# A TCP forward, both ways: the host connects when the guest says that it is about to listen, and again when that was too early: the
+# forward takes the connection, and drops it as nobody in the guest does.
 talk() { # PORT FILE
         local tries=600
         until [[ -s $2 ]] || ((tries-- == 0)); do sleep 0.1; done
-        sleep 1
-        exec {connection}<>"/dev/tcp/127.0.0.1/$1" || return 0
-        echo 'a host says hello' >&"$connection"
-        timeout 20 cat <&"$connection" >"$scratch/talk" || true
-        exec {connection}>&-
+        for ((tries = 10; tries; tries--)); do
+                exec {connection}<>"/dev/tcp/127.0.0.1/$1" || return 0
+                echo 'a host says hello' >&"$connection" || true
+                timeout 20 cat <&"$connection" >"$scratch/talk" 2>/dev/null || true
+                exec {connection}>&-
+                [[ ! -s $scratch/talk ]] || return 0
+                sleep 0.5
+        done
 }
 
 network() { # ENGINE
