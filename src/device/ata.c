@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a disk and a CD-ROM drive on an IDE channel have in common: ATA8-APT, the PIO data-in, PIO data-out and non-data protocols, and resets. */
+/* What a disk and a CD-ROM drive on an IDE channel have in common: ATA8-APT, the PIO data-in, PIO data-out, DMA and non-data protocols, and resets. */
 #include "device/ata.h"
 #include <errno.h>
 #include <string.h>
@@ -41,6 +41,19 @@ void ata_block_out(struct ata_drive *d, uint32_t bytes, bool interrupt)
 	set_status(d, ATA_OUT, ATA_DRDY | ATA_DSC | ATA_DRQ, interrupt);
 }
 
+void ata_dma_in(struct ata_drive *d)
+{
+	d->r.end = d->r.filled;
+	set_status(d, ATA_DMA_IN, ATA_DRDY | ATA_DSC | ATA_DRQ, false);
+}
+
+void ata_dma_out(struct ata_drive *d, uint32_t bytes)
+{
+	d->r.at = 0;
+	d->r.end = bytes;
+	set_status(d, ATA_DMA_OUT, ATA_DRDY | ATA_DSC | ATA_DRQ, false);
+}
+
 uint32_t ata_wait(struct ata_drive *d)
 {
 	set_status(d, ATA_HOST, ATA_DRDY | ATA_DSC | ATA_BSY, false);
@@ -73,6 +86,31 @@ void ata_data_write(struct ata_drive *d, uint32_t value, unsigned size)
 		d->host.kind->block_out_done(d);
 }
 
+uint8_t *ata_dma_block(struct ata_drive *d, bool in, uint32_t *bytes)
+{
+	*bytes = d->r.phase == (in ? ATA_DMA_IN : ATA_DMA_OUT) ? d->r.end - d->r.at : 0;
+	return d->r.buffer + d->r.at;
+}
+
+void ata_dma_moved(struct ata_drive *d, uint32_t bytes)
+{
+	d->r.at += bytes;
+	if (d->r.at < d->r.end)
+		return;
+	if (d->r.phase == ATA_DMA_IN)
+		d->host.kind->block_in_done(d);
+	else
+		d->host.kind->block_out_done(d);
+}
+
+bool ata_mode_valid(uint8_t mode)
+{
+	enum { PIO_FLOW_CONTROL = 1, MULTIWORD = 4, ULTRA = 8 }; /* bits 7:3; the mode proper is below */
+	static const uint8_t last[] = { [0] = 1, [PIO_FLOW_CONTROL] = 4, [MULTIWORD] = 2, [ULTRA] = ATA_ULTRA_LAST };
+	unsigned kind = mode >> 3, number = mode & 7;
+	return kind < ARRAY_SIZE(last) && (!kind || last[kind]) && number <= last[kind];
+}
+
 void ata_signature(struct ata_drive *d)
 {
 	d->r.count[NOW] = d->r.lba_low[NOW] = 1;
@@ -85,7 +123,7 @@ static void stop(struct ata_drive *d)
 {
 	d->host.tag++;
 	d->r.phase = ATA_IDLE;
-	d->r.intrq = d->r.packet_due = false;
+	d->r.intrq = d->r.packet_due = d->r.packet_dma = false;
 	d->r.at = d->r.end = d->r.filled = d->r.left = 0;
 }
 
@@ -140,9 +178,9 @@ int ata_loaded(struct ata_drive *d)
 		return 0;
 	if (r->phase >= ATA_PHASES || r->filled > ATA_BUFFER || r->end > ATA_BUFFER || r->at > r->end)
 		return -EINVAL;
-	if (r->phase == ATA_IN && (r->end > r->filled || r->at == r->end))
+	if ((r->phase == ATA_IN || r->phase == ATA_DMA_IN) && (r->end > r->filled || r->at == r->end))
 		return -EINVAL;
-	if (r->phase == ATA_OUT && (r->at == r->end || r->end % 2 || r->at % 2))
+	if ((r->phase == ATA_OUT || r->phase == ATA_DMA_OUT) && (r->at == r->end || r->end % 2 || r->at % 2))
 		return -EINVAL;
 	if (r->next > d->host.blocks || r->left > d->host.blocks - r->next || !d->host.kind->valid(d))
 		return -EINVAL;
@@ -174,6 +212,7 @@ const struct field ata_fields[] = {
 	FIELD_U8(struct ata_regs, mode),
 	FIELD_BOOL(struct ata_regs, write_cache),
 	FIELD_BOOL(struct ata_regs, packet_due),
+	FIELD_BOOL(struct ata_regs, packet_dma),
 	FIELD_U8(struct ata_regs, packet),
 	FIELD_U16(struct ata_regs, limit),
 	FIELD_U8(struct ata_regs, key),

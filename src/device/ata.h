@@ -9,6 +9,7 @@
 #define ATA_BUFFER (64 * KiB)
 #define ATA_PACKET_SIZE 12
 #define CD_BLOCK 2048u
+#define ATA_ULTRA_LAST 5 /* the fastest Ultra DMA mode */
 
 /* Status */
 #define ATA_BSY 0x80u
@@ -43,6 +44,7 @@ enum ata_phase {
 	ATA_IN,    /* DRQ: the host takes a block */
 	ATA_OUT,   /* DRQ: the host gives a block */
 	ATA_HOST,  /* BSY: a request to the image */
+	ATA_DMA_IN, ATA_DMA_OUT, /* as ATA_IN and ATA_OUT, through the bus master instead of the data register */
 	ATA_PHASES
 };
 enum { NOW = 0, BEFORE = 1 }; /* 48-bit commands: the value written last, and the one before it */
@@ -53,7 +55,7 @@ struct ata_regs {
 	uint8_t command;           /* the last one */
 	bool intrq;
 	uint8_t phase;             /* enum ata_phase */
-	uint32_t at, end;          /* in buffer: the block that goes through the data register */
+	uint32_t at, end;          /* in buffer: the block that goes through the data register, or by DMA */
 	uint32_t filled;           /* bytes in buffer */
 	uint64_t next;             /* sector or block that is asked for next */
 	uint32_t left;             /* how many still have to be */
@@ -63,6 +65,7 @@ struct ata_regs {
 	bool write_cache;
 	/* Packet devices */
 	bool packet_due;           /* ATA_OUT is for a packet */
+	bool packet_dma;           /* its data go by DMA */
 	uint8_t packet[ATA_PACKET_SIZE];
 	uint16_t limit;            /* bytes in a block, at most */
 	uint8_t key, asc, ascq;    /* sense data */
@@ -106,6 +109,9 @@ void ata_fail(struct ata_drive *, uint8_t error);
 /* The block at r.at of what is in the buffer, to the host; or `bytes` from it. */
 void ata_block_in(struct ata_drive *, bool interrupt);
 void ata_block_out(struct ata_drive *, uint32_t bytes, bool interrupt);
+/* The same by DMA: all of the buffer at once. */
+void ata_dma_in(struct ata_drive *);
+void ata_dma_out(struct ata_drive *, uint32_t bytes);
 /* BSY, until the image has answered. Returns the tag of the request to make. */
 uint32_t ata_wait(struct ata_drive *);
 void ata_signature(struct ata_drive *);
@@ -113,10 +119,15 @@ void ata_signature(struct ata_drive *);
 void ata_command(struct ata_drive *, uint8_t);
 uint32_t ata_data_read(struct ata_drive *, unsigned size);
 void ata_data_write(struct ata_drive *, uint32_t value, unsigned size);
+/* Of the block that goes by DMA; *bytes: how much of it there is, 0: none. The bus master has moved so many of them. */
+uint8_t *ata_dma_block(struct ata_drive *, bool in, uint32_t *bytes);
+void ata_dma_moved(struct ata_drive *, uint32_t bytes);
 void ata_power_on(struct ata_drive *);
 void ata_reset(struct ata_drive *);
 void ata_host_done(struct ata_drive *, const struct image_done *, size_t len);
 int ata_loaded(struct ata_drive *);
+/* The transfer modes of SET FEATURES: PIO up to 4, multiword DMA up to 2, Ultra DMA up to 5. */
+bool ata_mode_valid(uint8_t mode);
 /* ata_identify.c -- Fill 512 bytes. */
 void ata_identify_disk(const struct ata_drive *, uint8_t *data);
 void ata_identify_cdrom(const struct ata_drive *, uint8_t *data);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* An ATA hard disk in PIO: the commands of ATA8-ACS, and those of ATA-1 to 3 that BIOSes and DOS still give.
+/* An ATA hard disk, by PIO and DMA: the commands of ATA8-ACS, and those of ATA-1 to 3 that BIOSes and DOS still give.
  *
- * A command beyond the last sector fails before it moves anything. No DMA, SMART, security or host protected area: IDENTIFY DEVICE says so. */
+ * A command beyond the last sector fails before it moves anything. No queues, SMART, security or host protected area: IDENTIFY DEVICE says so. */
 #include "device/ata.h"
 #include <errno.h>
 #include <string.h>
@@ -16,10 +16,11 @@
 
 enum {
 	NOP = 0x00, RECALIBRATE = 0x10, RECALIBRATE_LAST = 0x1f, READ = 0x20, READ_NO_RETRY = 0x21, READ_EXT = 0x24,
-	READ_MAX_EXT = 0x27, READ_MULTIPLE_EXT = 0x29, WRITE = 0x30, WRITE_NO_RETRY = 0x31, WRITE_EXT = 0x34, WRITE_MULTIPLE_EXT = 0x39,
+	READ_DMA_EXT = 0x25, READ_MAX_EXT = 0x27, READ_MULTIPLE_EXT = 0x29, WRITE = 0x30, WRITE_NO_RETRY = 0x31, WRITE_EXT = 0x34, WRITE_DMA_EXT = 0x35, WRITE_MULTIPLE_EXT = 0x39,
 	VERIFY = 0x40, VERIFY_NO_RETRY = 0x41, VERIFY_EXT = 0x42, SEEK = 0x70, SEEK_LAST = 0x7f, SET_GEOMETRY = 0x91,
 	STANDBY_NOW_OLD = 0x94, IDLE_NOW_OLD = 0x95, STANDBY_OLD = 0x96, IDLE_OLD = 0x97, CHECK_POWER_OLD = 0x98, SLEEP_OLD = 0x99,
-	READ_MULTIPLE = 0xc4, WRITE_MULTIPLE = 0xc5, SET_MULTIPLE = 0xc6, STANDBY_NOW = 0xe0, IDLE_NOW = 0xe1, STANDBY = 0xe2, IDLE = 0xe3,
+	READ_MULTIPLE = 0xc4, WRITE_MULTIPLE = 0xc5, SET_MULTIPLE = 0xc6, READ_DMA = 0xc8, READ_DMA_NO_RETRY = 0xc9, WRITE_DMA = 0xca,
+	WRITE_DMA_NO_RETRY = 0xcb, STANDBY_NOW = 0xe0, IDLE_NOW = 0xe1, STANDBY = 0xe2, IDLE = 0xe3,
 	CHECK_POWER = 0xe5, SLEEP = 0xe6, FLUSH = 0xe7, FLUSH_EXT = 0xea, IDENTIFY = 0xec, SET_FEATURES = 0xef, READ_MAX = 0xf8,
 };
 enum { /* of SET FEATURES */
@@ -27,7 +28,6 @@ enum { /* of SET FEATURES */
 	RESTORE_SETTINGS = 0xcc,
 };
 #define POWER_ACTIVE 0xff
-#define MODE_PIO_LAST 0x0c      /* flow-controlled PIO 4 */
 
 /* ---- Addresses -------------------------------------------------------------------------------------------------------- */
 
@@ -35,8 +35,10 @@ static bool is_ext(uint8_t command)
 {
 	switch (command) {
 	case READ_EXT:
+	case READ_DMA_EXT:
 	case READ_MULTIPLE_EXT:
 	case WRITE_EXT:
+	case WRITE_DMA_EXT:
 	case WRITE_MULTIPLE_EXT:
 	case VERIFY_EXT:
 	case READ_MAX_EXT:
@@ -105,6 +107,9 @@ static enum direction direction(uint8_t command)
 	case WRITE:
 	case WRITE_NO_RETRY:
 	case WRITE_EXT:
+	case WRITE_DMA:
+	case WRITE_DMA_NO_RETRY:
+	case WRITE_DMA_EXT:
 	case WRITE_MULTIPLE:
 	case WRITE_MULTIPLE_EXT:
 		return FROM_HOST;
@@ -119,6 +124,20 @@ static enum direction direction(uint8_t command)
 static bool is_multiple(uint8_t command)
 {
 	return command == READ_MULTIPLE || command == READ_MULTIPLE_EXT || command == WRITE_MULTIPLE || command == WRITE_MULTIPLE_EXT;
+}
+
+static bool is_dma(uint8_t command)
+{
+	switch (command) {
+	case READ_DMA:
+	case READ_DMA_NO_RETRY:
+	case READ_DMA_EXT:
+	case WRITE_DMA:
+	case WRITE_DMA_NO_RETRY:
+	case WRITE_DMA_EXT:
+		return true;
+	}
+	return false;
 }
 
 static uint32_t block_size(const struct ata_drive *d)
@@ -147,7 +166,10 @@ static void finish(struct ata_drive *d)
 
 static void request_block(struct ata_drive *d, bool interrupt)
 {
-	ata_block_out(d, MIN(d->r.left * ATA_SECTOR, block_size(d)), interrupt);
+	if (is_dma(d->r.command))
+		ata_dma_out(d, MIN(d->r.left, CHUNK) * ATA_SECTOR);
+	else
+		ata_block_out(d, MIN(d->r.left * ATA_SECTOR, block_size(d)), interrupt);
 }
 
 static void transfer(struct ata_drive *d)
@@ -181,7 +203,8 @@ static void block_in_done(struct ata_drive *d)
 		ata_done(d);
 	else
 		finish(d);
-	d->r.intrq = interrupt; /* data-in ends with the last block, without another interrupt */
+	if (!is_dma(d->r.command))
+		d->r.intrq = interrupt; /* data-in ends with the last block, without another interrupt */
 }
 
 static void write_block(struct ata_drive *d)
@@ -205,7 +228,10 @@ static void host_done(struct ata_drive *d, const struct image_done *done)
 	switch (direction(d->r.command)) {
 	case TO_HOST:
 		moved(d, MIN(d->r.left, d->r.filled / ATA_SECTOR));
-		ata_block_in(d, true);
+		if (is_dma(d->r.command))
+			ata_dma_in(d);
+		else
+			ata_block_in(d, true);
 		break;
 	case FROM_HOST:
 		moved(d, MIN(d->r.left, d->r.end / ATA_SECTOR));
@@ -280,7 +306,7 @@ static void set_features(struct ata_drive *d)
 {
 	switch (d->r.features[NOW]) {
 	case TRANSFER_MODE:
-		if (d->r.count[NOW] > MODE_PIO_LAST) {
+		if (!ata_mode_valid(d->r.count[NOW])) {
 			ata_fail(d, ATA_ABRT);
 			return;
 		}
@@ -319,11 +345,17 @@ static void command(struct ata_drive *d)
 	case READ:
 	case READ_NO_RETRY:
 	case READ_EXT:
+	case READ_DMA:
+	case READ_DMA_NO_RETRY:
+	case READ_DMA_EXT:
 	case READ_MULTIPLE:
 	case READ_MULTIPLE_EXT:
 	case WRITE:
 	case WRITE_NO_RETRY:
 	case WRITE_EXT:
+	case WRITE_DMA:
+	case WRITE_DMA_NO_RETRY:
+	case WRITE_DMA_EXT:
 	case WRITE_MULTIPLE:
 	case WRITE_MULTIPLE_EXT:
 	case VERIFY:
@@ -385,8 +417,12 @@ static bool valid(const struct ata_drive *d)
 		return false;
 	if (is_multiple(r->command) && !r->multiple && r->phase != ATA_IDLE)
 		return false;
+	if ((r->phase == ATA_DMA_IN || r->phase == ATA_DMA_OUT) && !is_dma(r->command))
+		return false;
+	if ((r->phase == ATA_OUT || r->phase == ATA_DMA_OUT) != (r->phase > ATA_IDLE && r->phase != ATA_HOST && direction(r->command) == FROM_HOST))
+		return false;
 	bool flush = r->command == FLUSH || r->command == FLUSH_EXT;
-	if ((r->phase == ATA_HOST && !flush) || r->phase == ATA_OUT) {
+	if ((r->phase == ATA_HOST && !flush) || r->phase == ATA_OUT || r->phase == ATA_DMA_OUT) {
 		if (!r->left)
 			return false;
 		if (direction(r->command) == FROM_HOST && (!r->end || r->end % ATA_SECTOR || r->end / ATA_SECTOR > r->left))

@@ -12,6 +12,9 @@
 #define MULTIPLE_MAX 16
 #define SUPPORTS_PIO_3_4 3
 #define PIO_4_NS 120
+#define MULTIWORD_2_NS 120
+#define MULTIWORD_MODES 0x07 /* 0 to 2 */
+#define ULTRA_MODES (BIT(ATA_ULTRA_LAST + 1) - 1)
 #define ATA_4_TO_7 0x00f0
 
 static void put(uint8_t *data, unsigned word, uint16_t value)
@@ -48,14 +51,24 @@ uint16_t ata_cylinders(uint64_t total, unsigned heads, unsigned sectors)
 	return (uint16_t)(cylinders < 1 ? 1 : MIN(cylinders, CYLINDERS_MOST));
 }
 
-static void put_pio(uint8_t *data)
+/* Of a kind of DMA: the modes there are, and in the upper byte the one that SET FEATURES chose. */
+static uint16_t dma_modes(const struct ata_drive *d, unsigned modes, unsigned kind)
+{
+	return (uint16_t)(modes | (d->r.mode >> 3 == kind ? 0x100u << (d->r.mode & 7) : 0));
+}
+
+static void put_modes(uint8_t *data, const struct ata_drive *d)
 {
 	put(data, 51, 0x0200);         /* PIO mode 2 */
-	put(data, 53, 0x0003);         /* words 54 to 58 and 64 to 70 are valid */
+	put(data, 53, 0x0007);         /* words 54 to 58, 64 to 70 and 88 are valid */
+	put(data, 63, dma_modes(d, MULTIWORD_MODES, 4));
 	put(data, 64, SUPPORTS_PIO_3_4);
+	put(data, 65, MULTIWORD_2_NS);
+	put(data, 66, MULTIWORD_2_NS);
 	put(data, 67, PIO_4_NS);
 	put(data, 68, PIO_4_NS);
 	put(data, 80, ATA_4_TO_7);
+	put(data, 88, dma_modes(d, ULTRA_MODES, 8));
 }
 
 void ata_identify_disk(const struct ata_drive *d, uint8_t *data)
@@ -71,9 +84,9 @@ void ata_identify_disk(const struct ata_drive *d, uint8_t *data)
 	put_names(data, d, "DOPPEL HARDDISK");
 	put(data, 47, 0x8000 | MULTIPLE_MAX);
 	put(data, 48, 1);              /* 32-bit accesses to the data register work */
-	put(data, 49, 0x0e00);         /* IORDY, may be disabled; LBA; no DMA */
+	put(data, 49, 0x0f00);         /* IORDY, may be disabled; LBA; DMA */
 	put(data, 50, 0x4000);
-	put_pio(data);
+	put_modes(data, d);
 	put(data, 54, cylinders);
 	put(data, 55, r->heads);
 	put(data, 56, r->sectors);
@@ -96,8 +109,8 @@ void ata_identify_cdrom(const struct ata_drive *d, uint8_t *data)
 	memset(data, 0, ATA_SECTOR);
 	put(data, 0, 0x85c0);          /* packet device, CD-ROM, removable, DRQ within 50 us, packets of 12 bytes */
 	put_names(data, d, "DOPPEL DVD-ROM");
-	put(data, 49, 0x0e00);
-	put_pio(data);
+	put(data, 49, 0x0f00);
+	put_modes(data, d);
 	put(data, 82, 0x0210);         /* DEVICE RESET, PACKET */
 	put(data, 83, 0x4000);
 	put(data, 84, 0x4000);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A packet device on an IDE channel: ATA8-APT, the PACKET command protocol in PIO, after SFF-8020i for what old drivers expect. What the packets say
+/* A packet device on an IDE channel: ATA8-APT, the PACKET command protocol by PIO and DMA, after SFF-8020i for what old drivers expect. What the packets say
  * is in atapi_command.c.
  *
  * The device asks for the packet without an interrupt, and sends data in blocks, whose sizes are in the byte count registers. */
@@ -17,7 +17,6 @@ enum {
 	SLEEP = 0xe6, FLUSH = 0xe7, IDENTIFY = 0xec, SET_FEATURES = 0xef,
 };
 #define TRANSFER_MODE 0x03
-#define MODE_PIO_LAST 0x0c
 #define POWER_ACTIVE 0xff
 #define MEDIUM_ERROR 3
 #define UNRECOVERED_READ_ERROR 0x11
@@ -59,13 +58,21 @@ static void tell_block(struct ata_drive *d, uint32_t bytes)
 	d->r.lba_high[NOW] = (uint8_t)(bytes >> 8);
 }
 
+static void send(struct ata_drive *d)
+{
+	if (d->r.packet_dma)
+		ata_dma_in(d);
+	else
+		ata_block_in(d, true);
+}
+
 void atapi_reply(struct ata_drive *d, uint32_t length, uint32_t allocated)
 {
 	d->r.at = 0;
 	d->r.left = 0;
 	d->r.filled = MIN(length, allocated);
 	if (d->r.filled)
-		ata_block_in(d, true);
+		send(d);
 	else
 		atapi_done(d);
 }
@@ -94,7 +101,7 @@ static void host_done(struct ata_drive *d, const struct image_done *done)
 	uint32_t blocks = MIN(d->r.left, d->r.filled / CD_BLOCK);
 	d->r.next += blocks;
 	d->r.left -= blocks;
-	ata_block_in(d, true);
+	send(d);
 }
 
 static void block_in_done(struct ata_drive *d)
@@ -123,13 +130,10 @@ static void block_out_done(struct ata_drive *d)
 
 static void packet(struct ata_drive *d)
 {
-	if (d->r.features[NOW] & FEATURES_DMA) {
-		ata_fail(d, ATA_ABRT);
-		return;
-	}
 	d->r.limit = (uint16_t)(d->r.lba_mid[NOW] | d->r.lba_high[NOW] << 8);
 	d->r.count[NOW] = ATAPI_COD;
 	d->r.packet_due = true;
+	d->r.packet_dma = d->r.features[NOW] & FEATURES_DMA;
 	ata_block_out(d, ATA_PACKET_SIZE, false);
 }
 
@@ -143,7 +147,7 @@ static void identify(struct ata_drive *d)
 
 static void set_features(struct ata_drive *d)
 {
-	bool mode = d->r.features[NOW] == TRANSFER_MODE && d->r.count[NOW] <= MODE_PIO_LAST;
+	bool mode = d->r.features[NOW] == TRANSFER_MODE && ata_mode_valid(d->r.count[NOW]);
 	if (mode) {
 		d->r.mode = d->r.count[NOW];
 		ata_done(d);
@@ -195,6 +199,8 @@ static bool valid(const struct ata_drive *d)
 {
 	const struct ata_regs *r = &d->r;
 	if (r->phase == ATA_HOST && !r->left)
+		return false;
+	if (r->phase == ATA_DMA_OUT || (r->phase == ATA_DMA_IN && (!r->packet_dma || r->command != PACKET)))
 		return false;
 	return r->phase != ATA_OUT || (r->packet_due && r->end == ATA_PACKET_SIZE);
 }

@@ -2,12 +2,13 @@
 /* The IDE function of the 82371SB (PIIX3), after its datasheet (Intel 290550), section 2.3, in compatibility mode: two channels at 1F0h, 3F6h and
  * 170h, 376h with interrupts 14 and 15, two drives on each.
  *
- * Not modelled: bus-master DMA (the programming interface says so), and timing: the timing registers are stored. What is on a cable without
+ * Each channel has a bus master (ide_dma.h), behind BAR 4. Not modelled: timing; the timing registers are stored. What is on a cable without
  * drives floats, with bit 7 pulled down, so that nobody waits for BSY to go. Of a missing drive 1 drive 0 answers: ATA8-APT. */
 #include <errno.h>
 #include <string.h>
 #include "device/ata.h"
 #include "device/chips.h"
+#include "device/ide_dma.h"
 #include "device/pci.h"
 #include "util/log.h"
 
@@ -15,6 +16,7 @@
 #define DRIVES 2               /* on a channel */
 #define FLOATING 0x7fu
 #define SLAVE_TIMING 0x44
+#define BAR_DMA 4
 #define COMMAND_PORTS 8
 #define CONTROL 8              /* offset of the device control register here */
 #define CHANNEL 16             /* offset of the second channel */
@@ -33,6 +35,7 @@ struct ide {
 	struct device device;
 	struct pci_function pci;
 	struct channel channel[CHANNELS];
+	struct ide_dma dma[CHANNELS];
 	struct ata_drive drive[CHANNELS * DRIVES];
 	struct {
 		struct irq_pin pin[CHANNELS];
@@ -63,7 +66,17 @@ static bool level(struct ide *p, unsigned channel)
 
 static void update(struct ide *p, unsigned channel)
 {
-	irq_set(&p->host.pin[channel], level(p, channel));
+	bool was = p->host.pin[channel].level, is = level(p, channel);
+	if (!was && is)
+		ide_dma_interrupt(&p->dma[channel]);
+	irq_set(&p->host.pin[channel], is);
+}
+
+static void run_dma(struct ide *p, unsigned channel)
+{
+	if (pci_is_master(&p->pci))
+		ide_dma_run(&p->dma[channel], p->device.vm, selected(p, channel));
+	update(p, channel);
 }
 
 static bool decodes(const struct ide *p, unsigned channel)
@@ -164,7 +177,7 @@ static void write_command(struct ide *p, unsigned channel, uint8_t value)
 		diagnose(p, channel);
 	else if (d && (!(d->r.status & ATA_BSY) || value == COMMAND_DEVICE_RESET))
 		ata_command(d, value);
-	update(p, channel);
+	run_dma(p, channel);
 }
 
 static void hold_in_reset(struct ata_drive *d)
@@ -206,7 +219,7 @@ static void write_register(struct ide *p, unsigned channel, unsigned reg, uint8_
 			write_drive(drive_at(p, channel, i), reg, value);
 	if (reg == ATA_DEVICE) {
 		c->selected = value & ATA_DEV ? 1 : 0;
-		update(p, channel);
+		run_dma(p, channel);
 	}
 }
 
@@ -238,11 +251,38 @@ static void ide_write(struct device *device, uint64_t offset, unsigned size, uin
 		struct ata_drive *d = selected(p, channel);
 		if (d)
 			ata_data_write(d, (uint32_t)value, size);
-		update(p, channel);
+		run_dma(p, channel);
 		return;
 	}
 	for (unsigned i = 0; i < size; i++)
 		write_register(p, channel, reg + i, (uint8_t)(value >> 8 * i));
+}
+
+static uint64_t dma_read(struct device *device, uint64_t offset, unsigned size)
+{
+	const struct ide *p = of(device);
+	uint64_t value = 0;
+	for (unsigned i = 0; i < size; i++) {
+		unsigned at = (unsigned)offset + i;
+		value |= (uint64_t)ide_dma_read(&p->dma[at / IDE_DMA_PORTS], at % IDE_DMA_PORTS) << 8 * i;
+	}
+	return value;
+}
+
+static void dma_write(struct device *device, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct ide *p = of(device);
+	unsigned channel = (unsigned)offset / IDE_DMA_PORTS;
+	for (unsigned i = 0; i < size; i++)
+		ide_dma_write(&p->dma[channel], (unsigned)(offset + i) % IDE_DMA_PORTS, (uint8_t)(value >> 8 * i));
+	run_dma(p, channel);
+}
+
+/* It may have been made a bus master. */
+static void config_written(struct device *device, unsigned at, unsigned size)
+{
+	for (unsigned i = 0; i < CHANNELS; i++)
+		run_dma(of(device), i);
 }
 
 /* ---- Life cycle ------------------------------------------------------------------------------------------------------- */
@@ -251,7 +291,7 @@ static void ide_event(struct device *device, unsigned kind, const void *data, si
 {
 	struct ide *p = of(device);
 	ata_host_done(&p->drive[kind], data, len);
-	update(p, kind / DRIVES);
+	run_dma(p, kind / DRIVES);
 }
 
 /* As at power on. A warm reset of the machine resets the drives too, but no tray, lock or transfer mode survives it here. */
@@ -261,6 +301,7 @@ static void ide_reset(struct device *device, enum reset_kind kind)
 	pci_function_reset(&p->pci);
 	for (unsigned i = 0; i < CHANNELS; i++) {
 		p->channel[i] = (struct channel){ 0 };
+		p->dma[i] = (struct ide_dma){ 0 };
 		each(p, i, ata_power_on);
 		update(p, i);
 	}
@@ -305,9 +346,11 @@ static const struct pci_register registers[] = {
 	{ .at = IDE_TIMING, .size = 4, .reset = IDE_TIMING_DECODE << 16 | IDE_TIMING_DECODE, .writable = ~0u },
 	{ .at = SLAVE_TIMING, .size = 1, .writable = 0xff },
 };
+static const struct bus_ops dma_ops = { .read = dma_read, .write = dma_write, .max_size = 4 };
 static const struct pci_model model = {
-	.vendor = 0x8086, .device = 0x7010, .subsystem_vendor = 0x1af4, .subsystem = 0x1100, .class = 0x010100, .command = PCI_COMMAND_IO,
-	.status = 0x0280, .registers = registers, .register_count = ARRAY_SIZE(registers),
+	.vendor = 0x8086, .device = 0x7010, .subsystem_vendor = 0x1af4, .subsystem = 0x1100, .class = 0x010180, .decodes = PCI_COMMAND_IO,
+	.status = 0x0280, .registers = registers, .register_count = ARRAY_SIZE(registers), .written = config_written,
+	.bar = { [BAR_DMA] = { .kind = PCI_BAR_IO, .size = CHANNELS * IDE_DMA_PORTS, .ops = &dma_ops } },
 };
 
 static int ide_init(struct device *device)
@@ -349,6 +392,7 @@ static const struct field drive_fields[] = {
 static const struct field fields[] = {
 	FIELD_STRUCT(struct ide, pci, pci_function_fields, struct pci_function),
 	FIELD_STRUCT(struct ide, channel, channel_fields, struct channel),
+	FIELD_STRUCT(struct ide, dma, ide_dma_fields, struct ide_dma),
 	FIELD_STRUCT(struct ide, drive, drive_fields, struct ata_drive),
 	FIELD_END,
 };

@@ -32,6 +32,7 @@ echo "cd $(sum </dev/sr0)"
 mount -t iso9660 -o ro /dev/sr0 /cd && echo "iso $(cd /cd && find . -type f | wc -l) $(wc -c </cd/boot/grub/grub.cfg)"
 mount -t vfat /dev/${fat}1 /fat && echo "fat $(sum </fat/vmlinuz)"
 mkdir /fat/new && seq 100000 >/fat/new/numbers.txt && rm /fat/initrd.img && umount /fat && echo unmounted
+echo "dma $(dmesg | grep -c "HARDDISK.*max UDMA/100"), $(dmesg | grep -c "DVD-ROM.*max UDMA/100"), $(cat /sys/class/ata_device/*/xfer_mode | grep -c MW_DMA_2)"
 echo "floppy $(sum </dev/fd0)"
 seq 20000 >/tmp/numbers
 dd if=/tmp/numbers of=/dev/fd0 bs=1k seek=700 conv=fsync 2>/dev/null && echo "floppy written"
@@ -65,6 +66,8 @@ iso"
         equal "$1: Linux reads disks and CDs" "$(sed -n '1,/^cd/p' <<<"$out")"$'\niso' "$wanted"
         contains "$1: and a file system on a CD" "$out" $'\niso '
         contains "$1: and one on a disk" "$out" $'\nfat '"$(mtype -i "$scratch/fat@@$at" ::vmlinuz | sum)"
+        # The chip is one without Ultra DMA: drives and controller agree on the fastest mode that it has.
+        contains "$1: drives and controller have agreed on DMA" "$out" "dma 2, 1, 3"
         contains "$1: it reads a floppy" "$out" "floppy $(numbered /dev/stdout 2880 | sum)"
         contains "$1: and writes one" "$out" 'floppy written'
         contains "$1: not one that may only be read" "$out" "floppy B $(sum <"$scratch/kept")"

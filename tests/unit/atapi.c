@@ -100,7 +100,7 @@ static void start(void)
 	put(CD, STATUS, 0xa1);
 	ok(alternate(CD) == (READY | DRQ), "atapi: IDENTIFY PACKET DEVICE");
 	take(CD, data, 512);
-	ok(data[0] == 0xc0 && data[1] == 0x85 && (data[99] & 3) == 2 && alternate(CD) == READY, "atapi: a CD-ROM drive with LBA, without DMA");
+	ok(data[0] == 0xc0 && data[1] == 0x85 && (data[99] & 3) == 3 && alternate(CD) == READY, "atapi: a CD-ROM drive with LBA and DMA");
 	ok(refused(PACKET(0x00), 6, 0x29), "atapi: the first command tells of the reset ...");
 	ok(PACKET(0x00) == READY, "atapi: ... once");
 	fresh();
@@ -201,14 +201,16 @@ static void commands(void)
 	ok(good, "atapi: power modes; disks' commands are aborted");
 	put(CD, ERROR, 1);
 	put(CD, STATUS, 0xa0);
-	ok(alternate(CD) == (READY | ERR), "atapi: no DMA");
+	ok(alternate(CD) == (READY | DRQ), "atapi: a packet whose data go by DMA");
+	fresh();
+	PACKET(0x00);
 	put(CD, ERROR, 3);
 	put(CD, COUNT, 0x0c);
 	put(CD, STATUS, 0xef);
 	good = alternate(CD) == READY;
-	put(CD, COUNT, 0x22);
+	put(CD, COUNT, 0x23);
 	put(CD, STATUS, 0xef);
-	ok(good && alternate(CD) == (READY | ERR), "atapi: PIO 4, no DMA mode");
+	ok(good && alternate(CD) == (READY | ERR), "atapi: PIO 4, no multiword DMA 3");
 	PACKET(0x00);
 	PACKET(0x28, 0, 0, 0, 0, 0, 0, 0, 3);
 	take(CD, data, 100);
