@@ -1,28 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* doppel run: makes a virtual machine from the command line, runs it to its end, and says how it ended. */
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-#include "backend/chardev.h"
-#include "backend/display.h"
-#include "backend/image.h"
-#include "board/board.h"
-#include "boot/boot.h"
-#include "cmd/cards.h"
 #include "cmd/cmd.h"
+#include "cmd/run_signals.h"
 #include "cmd/screen.h"
 #include "cmd/verify.h"
 #include "control/control.h"
-#include "engine/engine.h"
 #include "gdb/gdb.h"
 #include "util/log.h"
 #include "vm/stats.h"
-#include "x86/cpuid.h"
 
 #define MEMORY_DEFAULT (512 * MiB)
 #define MEMORY_LEAST (1 * MiB)
@@ -31,18 +19,6 @@
 #define PORT_NONE UINT64_MAX
 #define DEFAULT_MODEL "v2"
 #define VERIFY_EVERY 10000
-#define DEFAULT_NAME "doppel" /* for guests: the same in each run */
-
-struct run_options {
-	const char *engine, *cpu, *kernel, *append, *bios, *bios_log, *boot, *debugcon, *name, *trace, *display, *screenshot, *screen_text;
-	uint64_t memory, cpus, debug_exit;
-	struct option_list initrd, serial, floppy, cdrom;
-	struct card_options cards;
-	const char *verify, *gdb;
-	uint64_t verify_every;
-	int clock; /* enum clock_mode: the words of --clock come in its order */
-	bool stats, hash, no_reboot, paused, verbose;
-};
 
 #define AT(member) offsetof(struct run_options, member)
 static const struct option_row options[] = {
@@ -115,198 +91,6 @@ static const struct command run_command = {
 };
 COMMAND(run_command);
 
-/* ---- Signals
- * ---------------------------------------------------------------------------------------------------------- */
-
-/* One thread waits for the signals that the others hold off, so that their handling needs no care for what may be
- * called. SIGALRM is how we tell it to end. */
-struct signals {
-	struct vm *vm;
-	const struct run_options *options;
-	const struct screen *screen;
-	pthread_t thread;
-	sigset_t set, before;
-};
-
-#define SIGNAL_ECHO (200 * 1000 * 1000) /* ns */
-
-static uint64_t monotonic(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-static void *signal_thread(void *arg)
-{
-	struct signals *s = arg;
-	bool ending = false;
-	uint64_t first = 0;
-	for (;;) {
-		int signal;
-		if (sigwait(&s->set, &signal) || signal == SIGALRM)
-			return NULL;
-		if (signal == SIGTSTP) {
-			/* From another terminal: our own Ctrl-Z belongs to the guest. */
-			terminal_suspend();
-			kill(getpid(), SIGSTOP);
-			continue;
-		}
-		if (signal == SIGCONT) {
-			terminal_resume();
-			continue;
-		}
-		if (signal == SIGUSR2) {
-			screen_save(s->screen, s->options->screenshot, s->options->screen_text);
-			continue;
-		}
-		/* timeout(1) signals its child, and then the group that the child is in: one request, not two. */
-		uint64_t now = monotonic();
-		if (ending && now - first < SIGNAL_ECHO)
-			continue;
-		if (ending) { /* asked twice: the output that is still owed is given up */
-			terminal_restore();
-			_exit(EXIT_SIGNAL + signal);
-		}
-		ending = true;
-		first = now;
-		vm_finish(s->vm, VM_STOPPED, (uint64_t)(EXIT_SIGNAL + signal));
-	}
-}
-
-/* Before any other thread: they inherit the mask. */
-static void signals_hold(struct signals *s)
-{
-	static const int held[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGUSR2, SIGALRM };
-	sigemptyset(&s->set);
-	for (unsigned i = 0; i < ARRAY_SIZE(held); i++)
-		sigaddset(&s->set, held[i]);
-	pthread_sigmask(SIG_BLOCK, &s->set, &s->before);
-}
-
-static int signals_start(struct signals *s, struct vm *vm, const struct run_options *o, const struct screen *screen)
-{
-	s->options = o;
-	s->screen = screen;
-	s->vm = vm;
-	int error = pthread_create(&s->thread, NULL, signal_thread, s);
-	if (error)
-		log_error("no thread for signals: %s", strerror(error));
-	return -error;
-}
-
-static void signals_stop(struct signals *s)
-{
-	pthread_kill(s->thread, SIGALRM);
-	pthread_join(s->thread, NULL);
-}
-
-/* ---- Set-up
- * ----------------------------------------------------------------------------------------------------------- */
-
-struct machine {
-	struct vm_config config;
-	struct board_options board;
-	struct cards cards;
-	struct boot_request request;
-	struct board_kernel kernel;
-	struct boot_image bios, vga_bios;
-	struct display *display;
-	struct screen screen;
-	struct vm *vm;
-	struct signals signals;
-	struct x86_model model;
-	struct control control;
-	struct gdb *gdb;
-};
-
-static int choose_engine(struct machine *m, const struct run_options *o)
-{
-	const struct engine *engine;
-	const char *options = o->engine ? strchr(o->engine, ',') : NULL;
-	char why[400] = "", name[64] = "auto";
-	if (o->engine)
-		snprintf(name, sizeof(name), "%.*s", (int)strcspn(o->engine, ","), o->engine);
-	if (strcmp(name, "auto")) {
-		engine = engine_find(name);
-	} else {
-		engine = engine_default(why, sizeof(why));
-		if (!engine) {
-			log_error("%s", why);
-			return EXIT_HOST;
-		}
-	}
-	if (!engine) {
-		const char *names[16];
-		unsigned count = 0;
-		for (const struct engine *e = engine_next(NULL); e && count < ARRAY_SIZE(names); e = engine_next(e))
-			names[count++] = e->name;
-		const char *nearest = option_nearest(name, names, count);
-		log_error("there is no engine %s; %s%s%s", name, nearest ? "did you mean " : "\"doppel engines\" lists them",
-			  nearest ? nearest : "", nearest ? "?" : "");
-		return EXIT_USAGE;
-	}
-	struct engine_report report = { 0 };
-	if (engine->probe(&report) || !report.usable) {
-		log_error("engine %s cannot run here: %s", engine->name, report.why);
-		return EXIT_HOST;
-	}
-	if (o->clock == CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_COUNTS)) {
-		log_error("engine %s does not count instructions, which --clock instructions needs; --engine interp does", engine->name);
-		return EXIT_USAGE;
-	}
-	if (o->cpus > 1 && o->clock == CLOCK_HOST && !(report.capabilities & ENGINE_SMP)) {
-		log_error("engine %s runs one processor only; leave --cpus out, or take another engine", engine->name);
-		return EXIT_USAGE;
-	}
-	if (options && !engine->has_options) {
-		log_error("engine %s has no options, so there is nothing for %s to say", engine->name, options);
-		return EXIT_USAGE;
-	}
-	if (why[0] && (o->verbose || isatty(STDERR_FILENO))) /* who looks on may want to know; a script's output stays what it was */
-		log_info("engine %s", why);
-	else if (o->verbose)
-		log_info("engine %s: %s", engine->name, report.why);
-	m->config.engine = engine->name;
-	m->config.engine_options = options ? options + 1 : NULL;
-	return EXIT_OK;
-}
-
-static void list_models(void)
-{
-	for (unsigned i = 0; i < x86_model_count; i++)
-		printf("%-10s %s\n", x86_models[i].name, x86_models[i].summary);
-	printf("\n+FEATURE adds one, -FEATURE takes one away, as in v2,-sse4.2,+aes:\n");
-	unsigned column = 0;
-	const char *text;
-	for (unsigned row = 0; (text = x86_feature_text(&row));) {
-		column += (unsigned)printf("%s%s", column ? " " : "  ", text);
-		if (column > 70) {
-			printf("\n");
-			column = 0;
-		}
-	}
-	printf("\n");
-}
-
-static int choose_model(struct machine *m, const struct run_options *o)
-{
-	char why[256];
-
-	if (!strcmp(o->cpu, "help")) {
-		list_models();
-		return EXIT_OK;
-	}
-	m->config.model = &m->model;
-	if (!x86_model_parse(&m->model, o->cpu, why, sizeof(why))) {
-		if (*why)
-			log_info("%s", why);
-		return EXIT_OK;
-	}
-	log_error("%s", why);
-	return EXIT_USAGE;
-}
-
 static bool written(const struct option_list *images)
 {
 	for (unsigned i = 0; i < images->count; i++)
@@ -350,179 +134,6 @@ static int check(const struct run_options *o)
 	return EXIT_OK;
 }
 
-/* A wrong word is the user's mistake, a file that cannot be made is the host's. */
-static int open_backend(struct chardev **chardev, const char *spec)
-{
-	int error = chardev_open(chardev, spec);
-	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
-}
-
-static bool is_stdio(const char *spec)
-{
-	return spec && !strcmp(spec, "stdio");
-}
-
-static int open_backends(struct machine *m, const struct run_options *o)
-{
-	int status = EXIT_OK;
-	if (o->debugcon)
-		status = open_backend(&m->board.debugcon, o->debugcon);
-	for (unsigned i = 0; i < o->serial.count && !status; i++)
-		status = open_backend(&m->board.serial[i], o->serial.item[i]);
-	if (!status && o->bios_log)
-		status = open_backend(&m->board.bios_log, o->bios_log);
-	/* Standard input and output are the console's unless somebody else was given them. */
-	if (!status && !o->serial.count && !is_stdio(o->debugcon) && !is_stdio(o->bios_log))
-		status = open_backend(&m->board.serial[0], "stdio");
-	return status;
-}
-
-/* "cdrom,disk": into four bits each. */
-static int parse_boot_order(const char *list, uint16_t *order)
-{
-	static const char *const words[] = { "floppy", "disk", "cdrom" }; /* 1, 2, 3: struct mc146818_config */
-	char word[16];
-	for (unsigned at = 0; option_word(&list, word, sizeof(word)); at++) {
-		unsigned i = 0;
-		while (i < ARRAY_SIZE(words) && strcmp(words[i], word))
-			i++;
-		if (i == ARRAY_SIZE(words) || at == ARRAY_SIZE(words)) {
-			log_error("--boot: a list of up to three of floppy, disk and cdrom, as \"cdrom,disk\"");
-			return EXIT_USAGE;
-		}
-		*order |= (uint16_t)((i + 1) << 4 * at);
-	}
-	return EXIT_OK;
-}
-
-static int open_list(struct image **images, const struct option_list *list, unsigned flags)
-{
-	for (unsigned i = 0; i < list->count; i++)
-		if (image_open(&images[i], list->item[i], flags))
-			return EXIT_HOST;
-	return EXIT_OK;
-}
-
-static int open_media(struct machine *m, const struct run_options *o)
-{
-	int status = o->boot ? parse_boot_order(o->boot, &m->board.boot_order) : EXIT_OK;
-	if (!status)
-		status = cards_open(&m->cards, &o->cards, &m->board, o->name ? o->name : DEFAULT_NAME, o->bios);
-	if (!status)
-		status = open_list(m->board.cdrom, &o->cdrom, IMAGE_READONLY);
-	if (!status)
-		status = open_list(m->board.floppy, &o->floppy, IMAGE_WORDS);
-	return status;
-}
-
-static void close_list(struct image **images, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		image_close(images[i]);
-}
-
-static int read_bios(struct machine *m, const char *name)
-{
-	if (bios_read(&m->bios, name))
-		return EXIT_HOST;
-	m->board.bios = m->bios.data;
-	m->board.bios_size = m->bios.size;
-	if (!m->request.kernel.data)
-		return EXIT_OK;
-	m->board.kernel = &m->kernel;
-	return linux_for_bios(&m->kernel, &m->request, m->config.memory) ? EXIT_HOST : EXIT_OK;
-}
-
-/* What firmware starts was copied. */
-static void free_images(struct machine *m)
-{
-	linux_for_bios_free(&m->kernel);
-	boot_image_free(&m->request.kernel);
-	for (unsigned i = 0; i < m->request.modules; i++)
-		boot_module_free(&m->request.module[i]);
-	m->request.modules = 0;
-}
-
-static int read_images(struct machine *m, const struct run_options *o)
-{
-	m->request.append = o->append ? o->append : "";
-	if (bios_read_vga(&m->vga_bios))
-		return EXIT_HOST;
-	if (!m->vga_bios.data && (o->screenshot || (o->display && strcmp(o->display, "none"))))
-		log_warn("the screen has no font: it is in the VGA BIOS of Debian's package seabios (apt-get install seabios)");
-	m->board.vga_bios = m->vga_bios.data;
-	m->board.vga_bios_size = m->vga_bios.size;
-	int error = o->kernel ? boot_image_read(&m->request.kernel, o->kernel) : 0;
-	for (unsigned i = 0; i < o->initrd.count && !error; i++) {
-		error = boot_module_read(&m->request.module[i], o->initrd.item[i]);
-		m->request.modules += !error;
-	}
-	if (error)
-		return EXIT_HOST;
-	bool needs = !o->bios && linux_needs_bios(&m->request.kernel);
-	if (needs && o->verbose)
-		log_info("%s starts in real mode: --bios %s is chosen", o->kernel, BIOS_SEABIOS);
-	return o->bios || needs ? read_bios(m, needs ? BIOS_SEABIOS : o->bios) : EXIT_OK;
-}
-
-static int boot(struct vm *vm, void *arg)
-{
-	struct machine *m = arg;
-	int error = boot_images_need(&m->request);
-	if (!error)
-		error = board_pc.firmware(vm, &m->request.rsdp);
-	if (!error)
-		error = boot_load(vm, &m->request);
-	boot_images_release(&m->request);
-	return error;
-}
-
-static int set_up(struct machine *m, const struct run_options *o)
-{
-	int status = open_media(m, o);
-	if (!status)
-		status = open_backends(m, o);
-	if (!status && o->display) {
-		int error = display_open(&m->display, o->display);
-		status = !error ? EXIT_OK : error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
-	}
-	if (status)
-		return status;
-	if (vm_create(&m->vm, &m->config))
-		return EXIT_HOST;
-	if (board_pc.build(m->vm, &m->board))
-		return EXIT_HOST;
-	board_pc.screen(m->vm, &m->screen);
-	vm_reset(m->vm);
-	if (m->board.bios) { /* the reset vector is in it */
-		free_images(m);
-		return EXIT_OK;
-	}
-	if (boot(m->vm, m))
-		return EXIT_HOST;
-	m->vm->boot = boot; /* from the next reset on */
-	m->vm->boot_arg = m;
-	return EXIT_OK;
-}
-
-static void tear_down(struct machine *m)
-{
-	display_close(m->display);
-	if (m->vm)
-		vm_destroy(m->vm);
-	for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
-		chardev_close(m->board.serial[i]);
-	chardev_close(m->board.debugcon);
-	chardev_close(m->board.bios_log);
-	cards_close(&m->cards);
-	close_list(m->board.cdrom, BOARD_DRIVES);
-	close_list(m->board.floppy, BOARD_FLOPPIES);
-	terminal_restore();
-	free_images(m);
-	boot_image_free(&m->bios);
-	boot_image_free(&m->vga_bios);
-}
-
 static int ended(const struct vm *vm, enum vm_end end)
 {
 	switch (end) {
@@ -544,14 +155,14 @@ static int ended(const struct vm *vm, enum vm_end end)
 }
 
 /* Who gave the machine a name means to use it; another machine can do without. */
-static int open_control(struct machine *m, const struct run_options *o)
+static int open_control(struct control *control, struct machine *m, const struct run_options *o)
 {
 	char why[512];
 	int error;
 	if (o->name)
-		return control_open(&m->control, m->vm, o->name);
+		return control_open(control, m->vm, o->name);
 	log_divert(why, sizeof(why));
-	error = control_open(&m->control, m->vm, m->config.name);
+	error = control_open(control, m->vm, m->config.name);
 	log_divert(NULL, 0);
 	if (error)
 		log_warn("the machine cannot be controlled from outside: %s", why);
@@ -560,31 +171,27 @@ static int open_control(struct machine *m, const struct run_options *o)
 
 static int run_machine(struct machine *m, const struct run_options *o)
 {
-	int status = read_images(m, o); /* a file may be a pipe that is slow to come: signals still end us */
-	signals_hold(&m->signals);
+	struct signals signals;
+	struct control control = { 0 };
+	struct gdb *gdb = NULL;
+	int status = machine_read(m, o); /* a file may be a pipe that is slow to come: signals still end us */
+	signals_hold(&signals);
 	if (!status)
-		status = set_up(m, o);
+		status = machine_set_up(m, o);
 	if (status)
 		goto out;
 	status = EXIT_HOST;
 	if (o->paused)
 		vm_pause(m->vm);
-	int error = o->gdb ? gdb_open(&m->gdb, m->vm, o->gdb) : 0;
+	int error = o->gdb ? gdb_open(&gdb, m->vm, o->gdb) : 0;
 	if (error == -EINVAL)
 		status = EXIT_USAGE;
-	if (error || open_control(m, o) || signals_start(&m->signals, m->vm, o, &m->screen))
+	if (error || open_control(&control, m, o) || signals_start(&signals, m->vm, o, &m->screen))
 		goto out;
 	if (!display_start(m->display, &m->screen, m->config.name) && !vm_start(m->vm)) {
 		enum vm_end end = vm_wait(m->vm);
 		/* First what the guest wrote, then what we have to say about it. */
-		for (unsigned i = 0; i < ARRAY_SIZE(m->board.serial); i++)
-			if (m->board.serial[i])
-				m->board.serial[i]->ops->stop(m->board.serial[i]);
-		cards_stop(&m->cards);
-		if (m->board.debugcon)
-			m->board.debugcon->ops->stop(m->board.debugcon);
-		if (m->board.bios_log)
-			m->board.bios_log->ops->stop(m->board.bios_log);
+		machine_drain(m);
 		status = ended(m->vm, end);
 		if (screen_save(&m->screen, o->screenshot, o->screen_text) && !status)
 			status = EXIT_HOST;
@@ -593,67 +200,11 @@ static int run_machine(struct machine *m, const struct run_options *o)
 		if (o->hash)
 			fprintf(stderr, "hash %016lx\n", vm_hash(m->vm));
 	}
-	signals_stop(&m->signals);
+	signals_stop(&signals);
 out:
-	gdb_close(m->gdb);
-	control_close(&m->control);
-	tear_down(m);
-	return status;
-}
-
-/* ---- Lockstep
- * ---------------------------------------------------------------------------------------------------------- */
-
-struct pair {
-	struct machine verified, reference;
-	const struct machine *like; /* what both start as */
-	const struct run_options *options;
-};
-
-static int make_pair(void *arg, struct vm *vm[2], bool quiet)
-{
-	struct pair *p = arg;
-	struct run_options silent = *p->options, loud = *p->options;
-	silent.serial = (struct option_list){ { "none" }, 1 };
-	silent.debugcon = silent.bios_log = NULL;
-	p->verified = p->reference = *p->like;
-	p->reference.config.engine = "interp";
-	int status = read_images(&p->verified, p->options);
-	if (!status)
-		status = set_up(&p->verified, quiet ? &silent : &loud);
-	if (!status)
-		status = read_images(&p->reference, p->options);
-	if (!status)
-		status = set_up(&p->reference, &silent);
-	vm[0] = p->verified.vm;
-	vm[1] = p->reference.vm;
-	return status;
-}
-
-static void unmake_pair(void *arg)
-{
-	struct pair *p = arg;
-	tear_down(&p->verified);
-	tear_down(&p->reference);
-}
-
-/* Standard input stays out of it: it would come to one machine only. */
-static int verify(struct machine *m, const struct run_options *o)
-{
-	struct pair p = { .like = m, .options = o };
-	const struct verify_maker maker = { make_pair, unmake_pair, &p };
-	enum vm_end end = VM_KILLED;
-	uint64_t value = 0;
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0) {
-		log_error("/dev/null: %s", strerror(errno));
-		return EXIT_HOST;
-	}
-	close(null);
-	int status = verify_run(&maker, o->verify_every, &end, &value);
-	if (!status)
-		status = end == VM_DEBUG_EXIT ? (int)(value & 0xff) : end == VM_CRASHED ? EXIT_CRASHED : end == VM_KILLED ? EXIT_KILLED : EXIT_OK;
-	unmake_pair(&p);
+	gdb_close(gdb);
+	control_close(&control);
+	machine_tear_down(m);
 	return status;
 }
 
@@ -671,12 +222,12 @@ static int run(int argc, char **argv)
 		o.clock = CLOCK_INSTRUCTIONS;
 	}
 	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
-	status = choose_model(&m, &o);
+	status = machine_choose_model(&m, &o);
 	if (status || !m.config.model)
 		return status;
 	status = check(&o);
 	if (!status)
-		status = choose_engine(&m, &o);
+		status = machine_choose_engine(&m, &o);
 	if (status)
 		return status;
 	char name[32];
@@ -686,5 +237,5 @@ static int run(int argc, char **argv)
 	m.config.cpus = (unsigned)o.cpus;
 	m.config.clock = (enum clock_mode)o.clock;
 	m.config.reset_ends = o.no_reboot;
-	return o.verify ? verify(&m, &o) : run_machine(&m, &o);
+	return o.verify ? run_pair(&m, &o) : run_machine(&m, &o);
 }
