@@ -31,8 +31,8 @@ matches 'a block has RIP, mode, sizes and exec functions' '^bt: block 0 of cpu0:
 matches 'a load stands beside its host code' '^bt:   100000  mov eax, \[0x100000\] +\|      *[0-9a-f]+  mov '
 matches 'an instruction stands beside itself' '^bt:   100014  dec ecx +\| +[0-9a-f]+  dec [a-z0-9]+$'
 matches 'jumps have the address of their target' '^bt:   100015  jnz 0x10000d +\|'
-matches 'the table is found by gs' '^bt:  +\| +[0-9a-f]+ .*gs:\['
-matches 'fields of the state are named' '^bt:  +\| +[0-9a-f]+  jmp \[rsp\+0x[0-9a-f]+\] +; miss$'
+matches 'the table is found by rsp' '^bt:  +\| +[0-9a-f]+ .*\[rsp\+rcx\*[18]\]'
+matches 'fields of the state are named' '^bt:  +\| +[0-9a-f]+  jmp \[rsp-0x[0-9a-f]+\] +; miss$'
 matches 'what calls its exec function says so' '^bt:   100017  cpuid +\| .*; to the exec function$'
 matches 'and is named above' 'exec functions: 2: CPUID OUT$'
 equal 'the block of the loop, the one before it, and what follows: no block is printed twice' "$(grep -c '^bt: block' <<<"$err")" 3

@@ -3,12 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include "engine/bt/bt.h"
 #include "util/log.h"
 
-#define CHECK(constant, field) _Static_assert((constant) == offsetof(struct bt_state, field), #field)
+#define CHECK(constant, field) _Static_assert((constant) + BT_STATE_SIZE == offsetof(struct bt_state, field), #field)
 CHECK(BT_RUN_MASK, run_mask);
 CHECK(BT_COUNT, count);
 CHECK(BT_PAGE_MASK, page_mask);
@@ -30,7 +29,7 @@ CHECK(BT_ARGUMENT, argument);
 CHECK(BT_ADDRESS, address);
 CHECK(BT_SITE, site);
 CHECK(BT_SAVED, saved);
-CHECK(BT_TABLE, table);
+CHECK(BT_RSP, rsp);
 CHECK(BT_C_STACK, c_stack);
 CHECK(BT_CORE, core);
 CHECK(BT_XSAVE, xsave);
@@ -43,7 +42,7 @@ CHECK(BT_AC, ac_flag);
 CHECK(BT_RFLAGS, rflags);
 CHECK(BT_ARITH_MASK, arith_mask);
 CHECK(BT_NO_EVENT, no_event);
-CHECK(BT_TABLES, tables);
+CHECK(BT_RSPS, rsps);
 CHECK(BT_FPU, fpu);
 CHECK(BT_FPU_LIVE, fpu_live);
 CHECK(BT_FPU_LAST, fpu_last);
@@ -54,22 +53,16 @@ CHECK(BT_UNALIGNED16, unaligned16);
 CHECK(BT_FPU_LAST_MEMORY, fpu_last_memory);
 CHECK(BT_JUMPS, jumps);
 #undef CHECK
+_Static_assert(sizeof(struct bt_state) == BT_STATE_SIZE && !(BT_STATE_SIZE & (X86_PAGE_SIZE - 1)), "layout.h");
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
 _Static_assert(offsetof(struct x86_xsave, legacy.xmm) == 160 && offsetof(struct x86_xsave, ymm_high) == 576, "enter.S");
 
 #define GUARD (64 * KiB)
-#define STATE_ROOM 4096 /* before struct bt_state: a return address, and nothing that matters */
-#define HWCAP2_FSGSBASE_BIT BIT(1)
 
-static int state_init(struct bt *bt)
+static void state_init(struct bt *bt)
 {
 	struct x86_core *core = &bt->vcpu->core;
-	uint8_t *p = mmap(NULL, GUARD + STATE_ROOM + sizeof(struct bt_state), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED)
-		return -ENOMEM;
-	mprotect(p, GUARD, PROT_NONE);
-	bt->state = (struct bt_state *)(p + GUARD + STATE_ROOM);
 	*bt->state = (struct bt_state){
 		.jump_mask = BT_JUMP_COUNT - 1,
 		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry,
@@ -85,7 +78,6 @@ static int state_init(struct bt *bt)
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);
 	}
-	return 0;
 }
 
 static void vcpu_fini_(struct vcpu *vcpu)
@@ -96,8 +88,6 @@ static void vcpu_fini_(struct vcpu *vcpu)
 		return;
 	bt_cache_fini(bt);
 	bt_table_fini(bt);
-	if (bt->state)
-		munmap((uint8_t *)bt->state - STATE_ROOM - GUARD, GUARD + STATE_ROOM + sizeof(struct bt_state));
 	code_holder_fini(&bt->holder);
 	free(bt);
 	vcpu->engine_data[BT_SLOT] = NULL;
@@ -115,13 +105,12 @@ static int vcpu_init_(struct vcpu *vcpu)
 	bt->shared = vcpu->vm->engine_data[BT_SLOT];
 	bt->counting = vcpu->vm->config.clock == CLOCK_INSTRUCTIONS;
 	bt->avx = __builtin_cpu_supports("avx");
-	bt->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
 	code_holder_init(&bt->holder, &bt->shared->pages, vcpu);
-	error = state_init(bt);
+	error = bt_table_init(bt);
 	if (!error)
 		error = bt_cache_init(bt);
 	if (!error)
-		error = bt_table_init(bt);
+		state_init(bt);
 	if (error) {
 		log_error("engine bt cannot reserve address space for cpu%u (is it limited, see ulimit -v and vm.overcommit_memory?)", vcpu->index);
 		vcpu_fini_(vcpu);

@@ -19,34 +19,36 @@
 #define BT_KINDS 3            /* delta tables: TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_USER */
 #define BT_CPUS_MAX 8         /* each takes 12 TiB of the address space */
 
-/* What translated code sees, at RSP. Before it there is room for one return address. */
+/* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
-	uint64_t run_mask;            /* sign bit; 0: leave at the next block */
-	uint64_t count;               /* instructions, counted up from minus what may still run: below zero while it may */
-	uint64_t page_mask[4];
-	uint64_t spill[3];
-	uint64_t fs_base, gs_base;
-	uint64_t jump_mask;
-	void *exec, *miss, *dispatch, *poll, *link, *unaligned[3];
+	void *jumps[2][BT_JUMP_COUNT];
+	uint8_t pad[BT_POLL + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	void *poll, *link, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
 	uint64_t target, argument, address, site, saved;
-	uint64_t *table;
+	void *rsp;
 	void *c_stack;
 	struct x86_core *core;
 	struct x86_xsave *xsave;
 	uint32_t mxcsr, mxcsr_live;
 	uint64_t avx;
 	uint16_t aflags;
-	uint8_t pad[6];
+	uint8_t pad2[6];
 	uint64_t if_flag, ac_flag, rflags, arith_mask, no_event;
-	uint64_t *tables[2];
+	void *rsps[2];
 	void *fpu;
 	uint64_t fpu_live, fpu_last, fpu_operand;
 	uint64_t page_mask16, low_mask16;
 	void *unaligned16;
 	uint64_t fpu_last_memory;
-	uint8_t pad2[32];
-	void *jumps[2][BT_JUMP_COUNT];
+	uint64_t run_mask;            /* sign bit; 0: leave at the next block */
+	uint64_t count;               /* instructions, counted up from minus what may still run: below zero while it may */
+	uint64_t page_mask[4];
+	uint64_t spill[3];
+	uint64_t fs_base, gs_base;
+	uint64_t jump_mask;
+	void *exec, *miss, *dispatch;
+	uint64_t return_address;
 };
 
 struct bt_insn {                      /* a guest instruction of a block; behind the last one stands one without insn.exec */
@@ -109,13 +111,12 @@ struct bt_vm {                        /* shared by a VM's processors */
 };
 
 struct bt {
-	struct bt_state *state;
+	struct bt_state *state;       /* one of the views below */
+	struct bt_state *view[BT_KINDS]; /* of the same pages, each in front of the table of this kind */
 	struct vcpu *vcpu;
 	struct bt_vm *shared;
 	bool counting;                /* instructions are counted; else core.icount stands still in translated code */
 	bool avx;
-	bool fsgsbase;                /* the host has it, and Linux lets programs use it */
-	uint64_t *gs;                 /* without: what GS base is known to be */
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
 	uint16_t fpu_selector[SEG_COUNT]; /* when x87 state was loaded: a later exec function may run under others */

@@ -107,12 +107,6 @@ void emit_pdep(struct emit *e, unsigned to, unsigned from, struct operand mask)
 	emit_modrm(e, to, &mask);
 }
 
-void emit_wrgsbase(struct emit *e, unsigned from)
-{
-	emit8(e, 0xf3);
-	emit_op0f(e, true, 0xae, 3, operand_reg(from));
-}
-
 void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
 	struct operand rm = operand_reg(from);
@@ -125,8 +119,7 @@ void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
 
 void emit_table(struct emit *e, unsigned to, unsigned index, bool scaled)
 {
-	emit8(e, 0x65);
-	emit_load(e, to, scaled ? operand_sum(HOST_NONE, index, 3, 0) : operand_at(index, 0));
+	emit_load(e, to, operand_sum(HOST_STATE, index, scaled ? 3 : 0, 0));
 }
 
 void emit_jump_through(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 4, rm); }

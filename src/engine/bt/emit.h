@@ -58,9 +58,8 @@ void emit_lea32(struct emit *, unsigned to, struct operand from);
 void emit_constant(struct emit *, unsigned to, uint64_t value);
 void emit_pext(struct emit *, unsigned to, unsigned from, struct operand mask);
 void emit_pdep(struct emit *, unsigned to, unsigned from, struct operand mask);
-void emit_wrgsbase(struct emit *, unsigned from);
 void emit_rorx(struct emit *, unsigned to, unsigned from, unsigned count);
-/* to = gs:[index * 8 + disp] */
+/* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);
 void emit_jump_through(struct emit *, struct operand);
 void emit_call_through(struct emit *, struct operand);

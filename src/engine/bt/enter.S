@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The boundary between C and translated code: the only place where guest registers move between struct x86_core and the processor.
  *
- * In translated code RSP points to struct bt_state; RCX and R15 are scratch; guest RCX is in R10 and guest RSP in R11; guest R10, R11 and R15
+ * In translated code RSP points behind struct bt_state; RCX and R15 are scratch; guest RCX is in R10 and guest RSP in R11; guest R10, R11 and R15
  * are in memory; the others are where they always are, as are flags (but DF, which stays clear) and vector registers. Nothing here
- * touches the flags of the guest before they are saved or after they are loaded. The host's GS base is the delta table. */
+ * touches the flags of the guest before they are saved or after they are loaded. */
 #include "engine/bt/layout.h"
 
 /* In struct x86_xsave, which is the processor's own layout. The general registers are the first in struct x86_core. */
@@ -23,14 +23,13 @@ bt_enter:
 	push %r14
 	push %r15
 	sub $8, %rsp
-	mov %rsp, BT_C_STACK(%rdi)
-	mov %rdi, %rsp
+	lea BT_STATE_SIZE(%rdi), %rbx
+	mov %rsp, BT_C_STACK(%rbx)
 	mov %rsi, %rax
-	jmp resume
-	.size bt_enter, . - bt_enter
 
-/* RSP: struct bt_state, RAX: where to go on. */
+/* RBX: behind struct bt_state, in any of its views; RAX: where to go on. */
 resume:
+	mov BT_RSP(%rbx), %rsp
 	mov %rax, BT_TARGET(%rsp)
 	cmpl $0, BT_MXCSR_LIVE(%rsp)
 	jne 1f
@@ -69,6 +68,7 @@ resume:
 	mov 8*13(%rcx), %r13
 	mov 8*14(%rcx), %r14
 	jmp *BT_TARGET(%rsp)
+	.size bt_enter, . - bt_enter
 
 .macro ENTRY name, function
 	.globl \name
@@ -128,16 +128,14 @@ leave:
 	.endr
 	vzeroupper
 1:	mov %rsp, %rbx
-	mov %rsp, %rdi
+	lea -BT_STATE_SIZE(%rsp), %rdi
 	mov BT_ARGUMENT(%rsp), %esi
 	mov BT_TARGET(%rsp), %rax
 	mov BT_C_STACK(%rbx), %rsp
 	call *%rax
 	test %rax, %rax
-	jz 2f
-	mov %rbx, %rsp
-	jmp resume
-2:	add $8, %rsp
+	jnz resume
+	add $8, %rsp
 	pop %r15
 	pop %r14
 	pop %r13
@@ -162,7 +160,7 @@ bt_unaligned\size:
 	mov $0, %ecx
 1:	ret
 2:	pext BT_PAGE_MASK + 8(%rsp), %r15, %rcx
-	mov %gs:(,%rcx,8), %rcx
+	mov 8(%rsp,%rcx,8), %rcx
 	ret
 	.size bt_unaligned\size, . - bt_unaligned\size
 .endm

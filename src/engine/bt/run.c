@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The engine's loop, and what translated code calls. Events, single steps and what cannot be translated go to the interpreter, one
  * instruction at a time. */
-#include <asm/prctl.h>
 #include <setjmp.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include "engine/bt/bt.h"
 #include "x86/paging.h"
 
@@ -116,25 +113,14 @@ static void keys_check(struct bt *bt)
 	bt->mode[which] = mode;
 }
 
-/* GS base becomes the delta table's. Without FSGSBASE this is a system call. */
-static void table_use(struct bt *bt, uint64_t *table)
-{
-	bt->state->table = table;
-	if (bt->fsgsbase)
-		asm volatile("wrgsbase %0" : : "r"(table));
-	else if (bt->gs != table)
-		syscall(SYS_arch_prctl, ARCH_SET_GS, table);
-	bt->gs = table;
-}
-
 /* Makes everything ready for translated code; where it goes on is passed through. */
 static void *resume(struct bt *bt, uint32_t code)
 {
 	struct x86_core *core = &bt->vcpu->core;
-	struct bt_state *s = bt->state;
+	struct bt_state *s = bt->state = bt->view[x86_tlb_kind(core)];
 
 	keys_check(bt);
-	table_use(bt, bt->table[x86_tlb_kind(core)]);
+	s->rsp = s + 1;
 	s->fs_base = core->cpu.seg[SEG_FS].base;
 	s->gs_base = core->cpu.seg[SEG_GS].base;
 	s->aflags = core->aflags;
@@ -144,8 +130,8 @@ static void *resume(struct bt *bt, uint32_t code)
 	s->ac_flag = core->cpu.rflags & FLAG_AC;
 	s->rflags = (core->cpu.rflags & ~(FLAGS_ARITH | FLAG_IF | FLAG_AC | FLAG_VM | FLAG_RF)) | FLAG_FIXED;
 	s->no_event = !(bt->vcpu->intr_pending || core->cpu.nmi_pending);
-	s->tables[0] = bt->table[TLB_SUPERVISOR];
-	s->tables[1] = bt->table[core->cpu.cr4 & CR4_SMAP ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR];
+	s->rsps[0] = bt->view[TLB_SUPERVISOR] + 1;
+	s->rsps[1] = bt->view[core->cpu.cr4 & CR4_SMAP ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR] + 1;
 	return bt->code + code;
 }
 
@@ -470,7 +456,6 @@ int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exi
 	int error;
 
 	bt_signals_thread(bt);
-	bt->gs = NULL; /* this may be another thread than last time */
 	vcpu->core.unwind = &unwind;
 	if (setjmp(unwind) == UNWIND_FAULT)
 		x86_deliver_fault(&vcpu->core);

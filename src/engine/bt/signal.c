@@ -11,13 +11,21 @@
 static const int taken[] = { SIGSEGV, SIGBUS, SIGFPE };
 static struct sigaction before[ARRAY_SIZE(taken)];
 
+static bool is_rsp(const struct bt *bt, greg_t rsp)
+{
+	for (unsigned kind = 0; kind < BT_KINDS; kind++)
+		if (rsp == (greg_t)(uintptr_t)bt->table[kind])
+			return true;
+	return false;
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
 	struct vcpu *vcpu = vcpu_current();
 	struct bt *bt = vcpu ? bt_of(vcpu) : NULL;
 	uint64_t offset = bt ? (uint64_t)regs[REG_RIP] - (uint64_t)(uintptr_t)bt->code : ~0ULL;
-	struct bt_insn *rec = offset < BT_CODE_SIZE && regs[REG_RSP] == (greg_t)(uintptr_t)bt->state ? bt_insn_at(bt, (uint32_t)offset) : NULL;
+	struct bt_insn *rec = offset < BT_CODE_SIZE && is_rsp(bt, regs[REG_RSP]) ? bt_insn_at(bt, (uint32_t)offset) : NULL;
 
 	if (rec) {
 		regs[REG_RCX] = rec - bt->insn;

@@ -14,33 +14,54 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include "engine/bt/bt.h"
 #include "x86/paging.h"
 
 #define TABLE_SIZE (BIT(36 + 3) * 8)
-#define TABLE_FILLED (BIT(36) * 8)   /* what may hold entries */
+#define GUARD (64 * KiB)
 #define EMPTY_MISSES_MAX 100000u     /* each may have made the host map a page of zeros */
 #define SEVERAL ~0ULL
 
-static void reserve(uint64_t *table)
+/* In front of each table is a view of struct bt_state, so that RSP, which is where they meet, reaches both. */
+static int reserve(struct bt *bt, unsigned kind, int fd)
 {
-	madvise(table, TABLE_SIZE, MADV_DONTDUMP);
-	madvise(table, TABLE_SIZE, MADV_NOHUGEPAGE);
+	uint8_t *p = mmap(NULL, GUARD + BT_STATE_SIZE + TABLE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	bt->view[kind] = (struct bt_state *)(p + GUARD);
+	bt->table[kind] = (uint64_t *)(bt->view[kind] + 1);
+	if (mmap(bt->view[kind], BT_STATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+	    mprotect(bt->table[kind], TABLE_SIZE, PROT_READ | PROT_WRITE))
+		return -errno;
+	madvise(bt->table[kind], TABLE_SIZE, MADV_DONTDUMP);
+	madvise(bt->table[kind], TABLE_SIZE, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+static int reserve_all(struct bt *bt)
+{
+	int fd = memfd_create("doppel-bt", MFD_CLOEXEC), error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, BT_STATE_SIZE))
+		error = -errno;
+	for (unsigned kind = 0; !error && kind < BT_KINDS; kind++)
+		error = reserve(bt, kind, fd);
+	close(fd);
+	bt->state = bt->view[0];
+	return error;
 }
 
 int bt_table_init(struct bt *bt)
 {
 	struct memory *m = &bt->vcpu->vm->memory;
-	int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, error = reserve_all(bt);
 
-	for (unsigned kind = 0; kind < BT_KINDS; kind++) {
-		bt->table[kind] = mmap(NULL, TABLE_SIZE, protection, flags, -1, 0);
-		if (bt->table[kind] == MAP_FAILED) {
-			bt->table[kind] = NULL;
-			return -ENOMEM;
-		}
-		reserve(bt->table[kind]);
-	}
+	if (error)
+		return error;
 	bt->local.entry = calloc(BT_LOG_MAX, sizeof(uint64_t));
 	bt->global.entry = calloc(BT_LOG_MAX, sizeof(uint64_t));
 	bt->writers_size = m->size / X86_PAGE_SIZE * sizeof(uint64_t);
@@ -53,8 +74,8 @@ int bt_table_init(struct bt *bt)
 void bt_table_fini(struct bt *bt)
 {
 	for (unsigned kind = 0; kind < BT_KINDS; kind++)
-		if (bt->table[kind])
-			munmap(bt->table[kind], TABLE_SIZE);
+		if (bt->view[kind])
+			munmap((uint8_t *)bt->view[kind] - GUARD, GUARD + BT_STATE_SIZE + TABLE_SIZE);
 	if (bt->writers)
 		munmap(bt->writers, bt->writers_size);
 	free(bt->local.entry);

@@ -14,8 +14,8 @@ static const struct { unsigned offset, size; const char *name; } fields[] = {
 #define FIELD(member) { offsetof(struct bt_state, member), sizeof(((struct bt_state *)0)->member), #member }
 	FIELD(run_mask), FIELD(count), FIELD(page_mask), FIELD(spill), FIELD(fs_base), FIELD(gs_base), FIELD(jump_mask), FIELD(exec), FIELD(miss),
 	FIELD(dispatch), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
-	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(table), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
-	FIELD(arith_mask), FIELD(no_event), FIELD(tables), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
+	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(rsp), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
+	FIELD(arith_mask), FIELD(no_event), FIELD(rsps), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
 	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(jumps),
 #undef FIELD
 };
@@ -26,15 +26,14 @@ static const char *const register_names[] = { "rax", "rcx", "rdx", "rbx", "rsp",
 /* What a host instruction that refers to struct bt_state refers to; else "". */
 static const char *field_of(const char *text)
 {
-	const char *memory = strstr(text, "[rsp"), *end = memory ? strchr(memory, ']') : NULL, *plus = end;
-	unsigned long offset = 0;
+	const char *memory = strstr(text, "[rsp"), *end = memory ? strchr(memory, ']') : NULL, *minus = end;
+	unsigned long offset;
 
-	if (!end || strstr(text, "gs:"))
+	while (minus > memory && strncmp(minus, "-0x", 3))
+		minus--;
+	if (minus == memory)
 		return "";
-	while (plus > memory && strncmp(plus, "+0x", 3))
-		plus--;
-	if (plus > memory)
-		offset = strtoul(plus + 1, NULL, 16);
+	offset = BT_STATE_SIZE - strtoul(minus + 1, NULL, 16);
 	for (unsigned n = 0; n < ARRAY_SIZE(fields); n++)
 		if (offset - fields[n].offset < fields[n].size)
 			return fields[n].name;
@@ -81,8 +80,8 @@ static void legend(void)
 		else if (host != guest)
 			snprintf(text + used, sizeof(text) - used, ", guest %s in %s", register_names[guest], register_names[host]);
 	}
-	trace_print(TRACE_bt, "left the guest's code, right the host's, with offsets in the code cache; rsp leads to struct bt_state (fields are named), gs to "
-			      "the delta table%s; %s and %s are scratch", text, register_names[HOST_X], register_names[HOST_T]);
+	trace_print(TRACE_bt, "left the guest's code, right the host's, with offsets in the code cache; below rsp is struct bt_state (fields are named), at and "
+			      "above it the delta table%s; %s and %s are scratch", text, register_names[HOST_X], register_names[HOST_T]);
 }
 
 static void header(const struct bt *bt, const struct bt_block *b)

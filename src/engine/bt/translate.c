@@ -174,11 +174,10 @@ static bool set_ac(struct translation *t, bool ac)
 {
 	struct emit *e = &t->e;
 
-	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP) || !t->bt->fsgsbase)
+	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP))
 		return false;
-	emit_load(e, HOST_T, state_at(BT_TABLES + 8 * ac));
-	emit_store(e, state_at(BT_TABLE), HOST_T);
-	emit_wrgsbase(e, HOST_T);
+	emit_load(e, HOST_STATE, state_at(BT_RSPS + 8 * ac));
+	emit_store(e, state_at(BT_RSP), HOST_STATE);
 	store_constant(e, BT_AC, ac ? FLAG_AC : 0);
 	return true;
 }
