@@ -237,5 +237,6 @@ static int run(int argc, char **argv)
 	m.config.cpus = (unsigned)o.cpus;
 	m.config.clock = (enum clock_mode)o.clock;
 	m.config.reset_ends = o.no_reboot;
+	m.config.profile = o.stats;
 	return o.verify ? run_pair(&m, &o) : run_machine(&m, &o);
 }

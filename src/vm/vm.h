@@ -36,6 +36,7 @@ struct vm_config {
 	unsigned cpus;
 	const struct x86_model *model;
 	enum clock_mode clock;
+	bool profile;                /* --stats: where the time goes is to be counted, too */
 	bool reset_ends;             /* --no-reboot: a reset powers off */
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# What the translator shows of itself: --trace bt.
+# What the translator shows of itself: --trace bt, --stats.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -41,3 +41,21 @@ run
 equal 'without --trace nothing is printed' "$err" ''
 run --trace exit,code
 if grep -q '^bt:' <<<"$err"; then not_ok 'other events do not print blocks' "$err"; else ok 'other events do not print blocks'; fi
+
+# --stats. A loop of 100000000 additions, then: a load across a page end, a load from the APIC's page, two to an empty entry,
+# and a write to a page of code, where no code is.
+kernel counted '\xb9\x00\xe1\xf5\x05\x01\xd8\x49\x75\xfb\xbe\xfe\x0f\x20\x00\x8b\x06\xa1\x30\x00\xe0\xfe\xa1\x00\x00\x30\x00\xa1\x00\x10\x30\x00\xa3\x00\x0f\x10\x00\x0f\xa2\xb0\x00\xe6\xf4\xf4'
+counter() { awk -v name="$1" '$1 == name { print $2; found = 1 } END { if (!found) print 0 }' <<<"$err"; }
+
+capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/counted" --debug-exit 0xf4 --serial none --stats
+equal 'stats: the run ends' "$status" 1
+equal 'stats: an access across a page end' "$(counter bt.miss.page_crossing)" 1
+equal 'stats: a device' "$(counter bt.miss.device)" 1
+equal 'stats: empty entries' "$(counter bt.miss.empty_entry)" 2
+equal 'stats: a write to a page of code' "$(($(counter bt.miss.code_write) + $(counter bt.fault.code_write)))" 1
+equal 'stats: an exec function by its name' "$(counter bt.exec.CPUID)" 1
+check 'stats: all misses have a cause' "$err" [ "$(counter bt.misses)" -eq "$(awk '/^bt.miss\./ { n += $2 } END { print n + 0 }' <<<"$err")" ]
+check 'stats: all faults have a cause' "$err" [ "$(counter bt.faults)" -eq "$(awk '/^bt.fault\./ { n += $2 } END { print n + 0 }' <<<"$err")" ]
+check 'stats: guest code and host code have sizes' "$err" [ "$(counter bt.host_bytes)" -gt "$(counter bt.guest_bytes)" ]
+# At one addition a cycle the loop takes 20 ms or more: most of the time is in translated code.
+check 'stats: most of the time is in translated code' "$err" [ "$(counter bt.ns.translated)" -gt "$(awk '/^bt.ns\./ && !/translated|outside|halted/ { n += $2 } END { print n + 0 }' <<<"$err")" ]

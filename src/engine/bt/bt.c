@@ -86,6 +86,7 @@ static void vcpu_fini_(struct vcpu *vcpu)
 
 	if (!bt)
 		return;
+	bt_sampler_watch(&bt->shared->sampler, vcpu->index, NULL);
 	bt_cache_fini(bt);
 	bt_table_fini(bt);
 	code_holder_fini(&bt->holder);
@@ -115,6 +116,8 @@ static int vcpu_init_(struct vcpu *vcpu)
 		log_error("engine bt cannot reserve address space for cpu%u (is it limited, see ulimit -v and vm.overcommit_memory?)", vcpu->index);
 		vcpu_fini_(vcpu);
 	}
+	if (!error)
+		bt_sampler_watch(&bt->shared->sampler, vcpu->index, bt);
 	return error;
 }
 
@@ -159,7 +162,7 @@ static void drop(struct vcpu *vcpu, gpa_t gpa, uint64_t len)
 
 static void drop_all(struct vcpu *vcpu)
 {
-	bt_cache_flush(bt_of(vcpu));
+	bt_cache_flush(bt_of(vcpu), BT_FLUSH_CHANGES);
 }
 
 static const struct code_pages_model pages_model = {
@@ -191,6 +194,7 @@ static void vm_fini_(struct vm *vm)
 		return;
 	if (shared->ro_map)
 		munmap(shared->ro_map, shared->ro_size);
+	bt_sampler_stop(&shared->sampler);
 	code_pages_fini(&shared->pages);
 	free(shared);
 	vm->engine_data[BT_SLOT] = NULL;
@@ -215,6 +219,8 @@ static int vm_init_(struct vm *vm)
 		error = view_init(shared, &vm->memory);
 	if (error)
 		vm_fini_(vm);
+	else if (vm->config.profile)
+		bt_sampler_start(&shared->sampler);
 	return error;
 }
 
@@ -241,8 +247,10 @@ static void tlb_flush(struct vcpu *vcpu, enum x86_flush what, unsigned pcid, gva
 {
 	struct bt *bt = bt_of(vcpu);
 
-	if (bt)
-		bt_table_flush(bt, what, gva);
+	if (!bt)
+		return;
+	bt->stat.flushed_table[what]++;
+	bt_table_flush(bt, what, gva);
 }
 
 static void code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
@@ -263,7 +271,7 @@ static int memory_changed(struct vm *vm)
 static int hand_over(struct vm *vm)
 {
 	for (unsigned n = 0; n < vm->config.cpus; n++)
-		bt_cache_flush(bt_of(vm->vcpu[n]));
+		bt_cache_flush(bt_of(vm->vcpu[n]), BT_FLUSH_ENGINE);
 	return 0;
 }
 
@@ -279,26 +287,6 @@ static int store_state(struct vcpu *vcpu, unsigned groups)
 	if (groups & X86_FLAGS)
 		vcpu->core.cpu.rflags = x86_flags_get(&vcpu->core);
 	return 0;
-}
-
-#define SUM(field)                                                                                                     \
-	({                                                                                                             \
-		uint64_t sum_ = 0;                                                                                     \
-		for (unsigned n_ = 0; n_ < vm->config.cpus; n_++)                                                      \
-			sum_ += bt_of(vm->vcpu[n_])->stat.field;                                                       \
-		sum_;                                                                                                  \
-	})
-
-static void stats(struct vm *vm, FILE *out)
-{
-	fprintf(out, "bt.blocks %lu\nbt.instructions %lu\nbt.native %lu\nbt.host_bytes %lu\n", SUM(blocks), SUM(insns), SUM(native), SUM(bytes));
-	fprintf(out, "bt.dispatches %lu\nbt.links %lu\nbt.invalidated %lu\nbt.cache_flushes %lu\n", SUM(dispatches), SUM(links),
-		SUM(invalidated), SUM(flushes));
-	fprintf(out, "bt.misses %lu\nbt.fills %lu\nbt.faults %lu\nbt.upgrades %lu\n", SUM(misses), SUM(fills), SUM(faults), SUM(upgrades));
-	fprintf(out, "bt.table_flushes %lu\nbt.page_flushes %lu\nbt.interpreted %lu\n", SUM(table_flushes), SUM(page_flushes), SUM(steps));
-	for (unsigned op = 0; op < X86_OP_COUNT; op++)
-		if (SUM(exec[op]))
-			fprintf(out, "bt.exec.%s %lu\n", x86_ops[op].name, SUM(exec[op]));
 }
 
 const struct engine bt_engine = {
@@ -321,6 +309,6 @@ const struct engine bt_engine = {
 	.tlb_flush = tlb_flush,
 	.code_changed = code_changed,
 	.memory_changed = memory_changed,
-	.stats = stats,
+	.stats = bt_stats,
 };
 ENGINE(bt_engine);

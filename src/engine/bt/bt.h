@@ -103,11 +103,44 @@ struct bt_log {                       /* which entries of the delta tables are f
 #define BT_LOG_MAX 32768
 #define BT_LARGE_BITS 4096u
 
+enum bt_phase {                       /* what a processor's thread is doing; "C" is what translated code called */
+	BT_OUTSIDE,                   /* not in run() */
+	BT_HALTED,                    /* the same, while the guest's processor waits */
+	BT_TRANSLATED,
+	BT_TRANSLATING,
+	BT_FILLING,                   /* delta tables */
+	BT_EXECUTING,                 /* exec functions */
+	BT_INTERPRETING,
+	BT_ENGINE,                    /* the rest of run() */
+	BT_PHASES
+};
+
+enum bt_why { BT_MISSED, BT_FAULTED, BT_WHYS, BT_NO_REASON = BT_WHYS }; /* how an access left translated code */
+enum bt_cause {
+	BT_FILLED,                    /* the entry was empty, and was filled */
+	BT_CLEAN_PAGE,                /* the page was to be read only, until it was marked dirty */
+	BT_CODE_WRITE, BT_DEVICE, BT_CROSSING,
+	BT_MISALIGNED,                /* within the page, and the exec function does that */
+	BT_GUEST_FAULT,               /* the guest got an exception */
+	BT_ELSE,                      /* an exec function did it */
+	BT_CAUSES
+};
+enum bt_flush_cause { BT_FLUSH_FULL, BT_FLUSH_CHANGES, BT_FLUSH_ENGINE, BT_FLUSH_COUNTING, BT_FLUSH_CAUSES };
+
+struct bt_sampler {                   /* stats.c */
+	pthread_t thread;
+	pthread_mutex_t lock;         /* guards cpu[] */
+	struct bt *cpu[BT_CPUS_MAX];
+	bool running;
+	_Atomic bool quit;
+};
+
 struct bt_vm {                        /* shared by a VM's processors */
 	uint8_t *ro;                  /* a second view of the memfd that cannot be written */
 	void *ro_map;
 	size_t ro_size;
 	struct code_pages pages;
+	struct bt_sampler sampler;
 };
 
 struct bt {
@@ -148,7 +181,11 @@ struct bt {
 
 	struct code_holder holder;
 
+	uint8_t phase;                /* enum bt_phase; another thread looks at it */
+	struct { enum bt_why why; enum bt_cause cause; uint64_t mmio, code; } reason;
+
 	struct {
+		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
 		uint64_t misses, fills, faults, upgrades, steps, delegated;
 		uint64_t exec[X86_OP_COUNT];
@@ -200,13 +237,23 @@ void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
 void bt_jump_set(struct bt *, struct bt_block *);
 void bt_jumps_clear(struct bt *, unsigned which);
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
-void bt_cache_flush(struct bt *);
+void bt_cache_flush(struct bt *, enum bt_flush_cause);
 /* The instruction whose host code is at this offset; NULL: none. */
 struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
 static inline unsigned bt_jump_slot(uint64_t rip) { return (unsigned)rip & (BT_JUMP_COUNT - 1); }
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
+/* stats.c -- Counters. The sampler's thread; bt NULL: look at that processor no more. */
+void bt_stats(struct vm *, FILE *);
+void bt_sampler_start(struct bt_sampler *);
+void bt_sampler_stop(struct bt_sampler *);
+void bt_sampler_watch(struct bt_sampler *, unsigned index, struct bt *);
+/* An access left translated code, and its cause is this unless the exec function finds another; then what came of it. */
+void bt_reason_begin(struct bt *, enum bt_why, enum bt_cause);
+void bt_reason_end(struct bt *, bool faulted);
+static inline void bt_phase_set(struct bt *bt, enum bt_phase phase) { *(volatile uint8_t *)&bt->phase = (uint8_t)phase; }
+
 /* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
 void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
 /* Room that a block needs at most. */

@@ -142,7 +142,7 @@ static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t
 	return NULL;
 }
 
-void bt_cache_flush(struct bt *bt)
+void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 {
 	bt_fp_leave(bt); /* x87 state may name an instruction */
 	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
@@ -156,6 +156,7 @@ void bt_cache_flush(struct bt *bt)
 	}
 	bt->code_used = bt->insns = bt->blocks = bt->exits = 0;
 	bt->stat.flushes++;
+	bt->stat.flushed_cache[cause]++;
 	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
 }
 
@@ -164,6 +165,7 @@ static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, str
 	uint32_t number = (uint32_t)(b - bt->block) + 1, *bucket = bucket_of(bt, b->gpa, b->rip);
 	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1);
 
+	bt->stat.guest_bytes += b->bytes;
 	b->same_hash = *bucket;
 	*bucket = number;
 	b->same_page = first->first;
@@ -211,7 +213,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 	unsigned offset = gpa & (X86_PAGE_SIZE - 1);
 
 	if (full(bt))
-		bt_cache_flush(bt);
+		bt_cache_flush(bt, BT_FLUSH_FULL);
 	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
 	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = bt_mode(core) };
@@ -237,7 +239,10 @@ struct bt_block *bt_block_get(struct bt *bt)
 		return b;
 	if (!entry.host || !memory_find(bt->vcpu->vm, entry.page))
 		return NULL;
-	return build(bt, &entry, gpa);
+	bt_phase_set(bt, BT_TRANSLATING);
+	b = build(bt, &entry, gpa);
+	bt_phase_set(bt, BT_ENGINE);
+	return b;
 }
 
 struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)

@@ -132,6 +132,7 @@ static void *resume(struct bt *bt, uint32_t code)
 	s->no_event = !(bt->vcpu->intr_pending || core->cpu.nmi_pending);
 	s->rsps[0] = bt->view[TLB_SUPERVISOR] + 1;
 	s->rsps[1] = bt->view[core->cpu.cr4 & CR4_SMAP ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR] + 1;
+	bt_phase_set(bt, BT_TRANSLATED);
 	return bt->code + code;
 }
 
@@ -156,6 +157,7 @@ static struct bt *arrive(struct bt_state *s)
 	struct x86_core *core = s->core;
 	struct bt *bt = bt_of(vcpu_of(core));
 
+	bt_phase_set(bt, BT_ENGINE);
 	core->aflags = s->aflags;
 	core->cpu.rflags = (core->cpu.rflags & ~FLAG_IF) | s->if_flag;
 	if (unlikely((core->cpu.rflags ^ s->ac_flag) & FLAG_AC)) {
@@ -234,7 +236,10 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 		core->icount -= b->count; /* all of the block is counted where it begins */
 	bt->went_on = false;
 	bt->stat.exec[rec->insn.op]++;
+	bt_phase_set(bt, BT_EXECUTING);
 	pair[0].exec(core, pair);
+	bt_phase_set(bt, BT_ENGINE);
+	bt_reason_end(bt, false);
 	if (bt->went_on && rec->resumes && !b->dead && bt_mode(core) == b->mode && stack_fits(core))
 		return resume(bt, rec[1].code);
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
@@ -249,6 +254,22 @@ void *bt_c_exec(struct bt_state *s, uint32_t insn)
 	return run_exec(bt, &bt->insn[insn]);
 }
 
+/* bt_table_fill, counted. False: the exec function does it, and that will tell why; so it does when a fault was not for want of an entry. */
+static bool table_fill(struct bt *bt, enum bt_why why, gva_t gva, bool write, bool *upgraded)
+{
+	bool filled;
+
+	bt_reason_begin(bt, why, BT_ELSE);
+	bt_phase_set(bt, BT_FILLING);
+	filled = bt_table_fill(bt, gva, write, upgraded);
+	bt_phase_set(bt, BT_ENGINE);
+	if (!filled || (why == BT_FAULTED && !*upgraded))
+		return false;
+	bt->stat.left[why][*upgraded ? BT_CLEAN_PAGE : BT_FILLED]++;
+	bt->reason.why = BT_NO_REASON;
+	return true;
+}
+
 void *bt_c_miss(struct bt_state *s, uint32_t what)
 {
 	struct bt *bt = arrive(s);
@@ -258,7 +279,11 @@ void *bt_c_miss(struct bt_state *s, uint32_t what)
 	gva_t gva = s->address;
 
 	bt->stat.misses++;
-	if ((gva & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE || (strict && (gva & (size - 1))) || !bt_table_fill(bt, gva, write, &upgraded))
+	if ((gva & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE || (strict && (gva & (size - 1)))) {
+		bt_reason_begin(bt, BT_MISSED, (gva & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE ? BT_CROSSING : BT_MISALIGNED);
+		return run_exec(bt, rec);
+	}
+	if (!table_fill(bt, BT_MISSED, gva, write, &upgraded))
 		return run_exec(bt, rec);
 	return resume(bt, rec->code);
 }
@@ -284,10 +309,11 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 
 	bt->stat.faults++;
 	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[rec->block].rip;
-	if (rec->access == BT_WRITE && bt_table_fill(bt, written_at(&bt->vcpu->core, &rec->insn), true, &upgraded) && upgraded) {
+	if (rec->access == BT_WRITE && table_fill(bt, BT_FAULTED, written_at(&bt->vcpu->core, &rec->insn), true, &upgraded)) {
 		bt->stat.upgrades++;
 		return resume(bt, rec->code);
 	}
+	bt_reason_begin(bt, BT_FAULTED, BT_ELSE);
 	return run_exec(bt, rec);
 }
 
@@ -378,7 +404,9 @@ static bool interpret(struct bt *bt, const struct run_limit *limit, struct vm_ex
 	bt_fp_leave(bt);
 	bt->interpret = false;
 	bt->stat.steps++;
+	bt_phase_set(bt, BT_INTERPRETING);
 	*error = interp_engine.run(bt->vcpu, limit, exit);
+	bt_phase_set(bt, BT_ENGINE);
 	bt->vcpu->core.unwind = unwind;
 	return *error || exit->reason != VM_EXIT_LIMIT;
 }
@@ -396,7 +424,7 @@ static void translated(struct bt *bt, const struct run_limit *limit)
 		return;
 	if (!bt->counting && limit->icount != UINT64_MAX) {
 		bt->counting = true; /* from now on */
-		bt_cache_flush(bt);
+		bt_cache_flush(bt, BT_FLUSH_COUNTING);
 	}
 	bt->limit = core->icount + MIN(limit->icount - core->icount - BT_BLOCK_MAX, BIT(62));
 	bt->state->count = core->icount - bt->limit;
@@ -457,9 +485,18 @@ int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exi
 
 	bt_signals_thread(bt);
 	vcpu->core.unwind = &unwind;
-	if (setjmp(unwind) == UNWIND_FAULT)
+	bt->reason.why = BT_NO_REASON;
+	switch (setjmp(unwind)) {
+	case UNWIND_FAULT:
+		bt_reason_end(bt, true);
 		x86_deliver_fault(&vcpu->core);
+		break;
+	default: /* begun, or begun again: what was to be counted is not */
+		bt->reason.why = BT_NO_REASON;
+	}
+	bt_phase_set(bt, BT_ENGINE);
 	error = rounds(bt, limit, exit, &unwind);
 	bt_fp_leave(bt);
+	bt_phase_set(bt, BT_OUTSIDE);
 	return error;
 }
