@@ -112,6 +112,8 @@ static void connect_lines(struct vm *vm, struct device *pic, struct device *io)
 			continue;
 		irq_connect(vm, gsi, pic, i8259_set, gsi);
 		irq_connect(vm, gsi, io, ioapic_set, gsi == TIMER_GSI ? TIMER_PIN : gsi);
+		irq_connect_request(vm, gsi, pic, i8259_request);
+		irq_connect_request(vm, gsi, io, ioapic_request);
 	}
 	for (unsigned gsi = ISA_LINES; gsi < IOAPIC_PINS; gsi++)
 		irq_connect(vm, gsi, io, ioapic_set, gsi);

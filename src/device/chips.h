@@ -19,6 +19,7 @@ extern const struct device_class ns16550_class;
  * i8259_set, pin). Becomes the VM's interrupt controller unless a LAPIC is or comes there. */
 extern const struct device_class i8259_class;
 void i8259_set(struct device *, unsigned pin, bool level);
+enum irq_request i8259_request(struct device *, unsigned pin); /* for irq_connect_request */
 
 /* i8254.c -- base 40h and, fixed, port 61h; irq: counter 0's output (0). */
 extern const struct device_class i8254_class;
@@ -70,6 +71,7 @@ struct ioapic_config {
 };
 extern const struct device_class ioapic_class;
 void ioapic_set(struct device *, unsigned pin, bool level);
+enum irq_request ioapic_request(struct device *, unsigned pin);
 
 /* i440fx.c -- PCI function 00:00.0, the host bridge: switches shadow RAM and SMRAM. */
 struct i440fx_config {

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include "device/chips.h"
+#include "device/ticks.h"
 
 enum { CONTROL = 3, PORTS = 4 };
 #define PORT_61 0x61
@@ -42,6 +43,8 @@ struct i8254 {
 	struct {
 		struct irq_pin pin;
 		struct timer timer;
+		uint64_t due;       /* CLK pulse of the next edge of IRQ 0, I8254_NEVER */
+		struct ticks ticks; /* edges that were due and are not shown yet */
 	} host;
 };
 
@@ -64,17 +67,27 @@ static bool pin_level(struct i8254 *p, uint64_t pulse)
 
 static void schedule(struct i8254 *p, uint64_t pulse)
 {
-	uint64_t next = i8254_next_edge(&p->counter[0], pulse, MIN_PULSES);
+	uint64_t next = p->host.due = i8254_next_edge(&p->counter[0], pulse, MIN_PULSES);
+	if (p->host.ticks.owed && next - p->counter[0].count / 2 > pulse)
+		next -= p->counter[0].count / 2;
 	timer_arm(&p->host.timer, next == I8254_NEVER ? TIMER_OFF : i8254_pulse_to_ns(next));
 }
 
 static void fired(struct device *d, void *arg)
 {
 	struct i8254 *p = of(d);
-	uint64_t pulse = pulse_now(p);
-	i8254_sync(&p->counter[0], pulse);
-	irq_lower(&p->host.pin);
-	irq_set(&p->host.pin, pin_level(p, pulse));
+	struct i8254_counter *c = &p->counter[0];
+	uint64_t pulse = pulse_now(p), due = pulse >= p->host.due;
+	bool show = due;
+	i8254_sync(c, pulse);
+	if (i8254_periodic(c) && c->count) {
+		due += due ? (pulse - p->host.due) / c->count : 0;
+		show = ticks_show(&p->host.ticks, d->vm, due, i8254_pulse_to_ns(c->count), irq_request(&p->host.pin));
+	}
+	if (show) {
+		irq_lower(&p->host.pin);
+		irq_set(&p->host.pin, pin_level(p, pulse));
+	}
 	schedule(p, pulse);
 }
 
@@ -83,6 +96,7 @@ static void changed(struct i8254 *p, unsigned n, uint64_t pulse)
 {
 	if (n)
 		return;
+	p->host.ticks.owed = 0;
 	irq_set(&p->host.pin, pin_level(p, pulse));
 	schedule(p, pulse);
 }
@@ -228,6 +242,7 @@ static int i8254_post_load(struct device *d, uint32_t version)
 			return -EINVAL;
 	p->port61 &= P61_WRITABLE;
 	irq_pin_restore(&p->host.pin, pin_level(p, pulse));
+	p->host.ticks.owed = 0;
 	schedule(p, pulse);
 	return 0;
 }

@@ -45,6 +45,8 @@ void i8254_sync(struct i8254_counter *, uint64_t pulse);
 uint16_t i8254_bcd(uint32_t);
 uint16_t i8254_count(const struct i8254_counter *, uint64_t pulse);
 bool i8254_out(const struct i8254_counter *, uint64_t pulse);
+/* It counts in cycles (modes 2 and 3), and does count. */
+bool i8254_periodic(const struct i8254_counter *);
 /* The next rising edge of OUT after `pulse`; those closer together than min_pulses are left out. */
 uint64_t i8254_next_edge(const struct i8254_counter *, uint64_t pulse, uint64_t min_pulses);
 /* What is done to it. */

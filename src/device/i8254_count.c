@@ -230,6 +230,11 @@ void i8254_gate(struct i8254_counter *c, bool level, uint64_t pulse)
 	}
 }
 
+bool i8254_periodic(const struct i8254_counter *c)
+{
+	return periodic(c) && c->loaded && !c->stopped;
+}
+
 bool i8254_valid(const struct i8254_counter *c)
 {
 	if (c->mode > HARDWARE_STROBE || c->rw < I8254_RW_LOW || c->rw > I8254_RW_BOTH || c->latched > 2)

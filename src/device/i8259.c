@@ -176,6 +176,18 @@ void i8259_set(struct device *d, unsigned pin, bool level)
 	pthread_mutex_unlock(&d->lock);
 }
 
+enum irq_request i8259_request(struct device *d, unsigned pin)
+{
+	struct i8259 *p = of(d);
+	const struct i8259_chip *c = &p->chip[pin >> 3 & 1];
+	enum irq_request request;
+
+	pthread_mutex_lock(&d->lock);
+	request = c->imr & BIT(pin & 7) ? IRQ_UNHEARD : irr(c) & BIT(pin & 7) ? IRQ_WAITS : IRQ_TAKEN;
+	pthread_mutex_unlock(&d->lock);
+	return request;
+}
+
 /* "Initialization command words": what ICW1 does at once. */
 static void write_icw1(struct i8259_chip *c, uint8_t value)
 {

@@ -89,6 +89,22 @@ void ioapic_set(struct device *d, unsigned pin, bool level)
 	pthread_mutex_unlock(&d->lock);
 }
 
+enum irq_request ioapic_request(struct device *d, unsigned pin)
+{
+	struct ioapic *p = of(d);
+	struct irq *irq = &d->vm->irq;
+	enum irq_request request = IRQ_TAKEN;
+
+	pthread_mutex_lock(&d->lock);
+	if (pin >= IOAPIC_PINS || (p->rte[pin] & RTE_MASKED))
+		request = IRQ_UNHEARD;
+	else if ((p->rte[pin] & RTE_DELIVERY) <= RTE_LOWEST && irq->controller && irq->controller->requested &&
+		 irq->controller->requested(irq->controller_device, p->rte[pin] & RTE_VECTOR))
+		request = IRQ_WAITS;
+	pthread_mutex_unlock(&d->lock);
+	return request;
+}
+
 static void end_of_interrupt(struct ioapic *p, uint8_t vector)
 {
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {

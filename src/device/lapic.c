@@ -206,7 +206,7 @@ static void init_taken(struct device *d, struct vcpu *vcpu)
 static const struct irq_controller controller = {
 	.acknowledge = lapic_acknowledge, .message = lapic_message, .rdmsr = rdmsr, .wrmsr = wrmsr,
 	.cr8_read = cr8_read,
-	.cr8_write = cr8_write, .extint = extint, .init = init_taken,
+	.cr8_write = cr8_write, .requested = lapic_requested, .extint = extint, .init = init_taken,
 };
 
 static int lapic_init(struct device *d)

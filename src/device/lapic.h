@@ -5,6 +5,7 @@
  * with it held. Three things must not happen under it, because they take locks that come first: acknowledging the
  * 8259, telling the IOAPIC of an EOI, and driving lines. */
 #pragma once
+#include "device/ticks.h"
 #include "vm/vcpu.h"
 #include "vm/vm.h"
 
@@ -65,6 +66,8 @@ struct lapic {
 	uint8_t last_lowest; /* who got the last lowest-priority interrupt */
 	struct {
 		struct timer timer[LAPIC_MAX];
+		struct ticks ticks[LAPIC_MAX]; /* of the timer in periodic mode: due, and not shown yet */
+		uint64_t since[LAPIC_MAX];     /* virtual ns at which the timer was armed last */
 		bool told[LAPIC_MAX]; /* what vcpu_interrupt was told last */
 		unsigned count;
 		bool virtual_wire;
@@ -94,7 +97,9 @@ void lapic_error(struct lapic *, unsigned cpu, uint32_t bit);
 int lapic_eoi(struct lapic *, unsigned cpu);
 /* The 8259's output changed. */
 void lapic_lint0(struct lapic *);
-/* Takes the lock. */
+enum irq_request lapic_timer_request(const struct lapic_cpu *); /* what became of the timer's last interrupt */
+/* Take the lock. */
+bool lapic_requested(struct device *, uint8_t vector); /* at any processor */
 int lapic_acknowledge(struct device *, struct vcpu *);
 
 /* lapic_ipi.c -- messages between processors, and from devices. */

@@ -125,6 +125,27 @@ void lapic_lint0(struct lapic *p)
 	}
 }
 
+enum irq_request lapic_timer_request(const struct lapic_cpu *c)
+{
+	uint32_t lvt = c->lvt[LVT_TIMER];
+
+	if (!lapic_enabled(c) || !(c->svr & SVR_ENABLED) || (lvt & LVT_MASKED))
+		return IRQ_UNHEARD;
+	return delivery(lvt) == DELIVER_FIXED && test(c->irr, lvt & LVT_VECTOR) ? IRQ_WAITS : IRQ_TAKEN;
+}
+
+bool lapic_requested(struct device *d, uint8_t vector)
+{
+	struct lapic *p = lapic_of(d);
+	bool waits = false;
+
+	pthread_mutex_lock(&d->lock);
+	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
+		waits |= test(p->cpu[cpu].irr, vector);
+	pthread_mutex_unlock(&d->lock);
+	return waits;
+}
+
 /* ExtINT has no priority here; the 8259 goes first, so that a stream of vectors cannot starve it. */
 int lapic_acknowledge(struct device *d, struct vcpu *vcpu)
 {

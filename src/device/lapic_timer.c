@@ -34,13 +34,27 @@ static void arm(struct lapic *p, unsigned cpu, uint64_t at)
 void lapic_timer_schedule(struct lapic *p, unsigned cpu, uint64_t now)
 {
 	struct lapic_cpu *c = &p->cpu[cpu];
-	uint64_t gone = now - c->timer_start, length = period(c);
-	if (!c->counting || !length)
+	uint64_t gone = now - c->timer_start, length = period(c), wait;
+	p->host.since[cpu] = now;
+	if (!c->counting || !length) {
 		arm(p, cpu, TIMER_OFF);
-	else if (lapic_timer_mode(c) == TIMER_PERIODIC)
-		arm(p, cpu, now + (gone + MAX(length, MIN_PERIOD_NS)) / length * length - gone);
-	else
+	} else if (lapic_timer_mode(c) == TIMER_PERIODIC) {
+		wait = (gone + MAX(length, MIN_PERIOD_NS)) / length * length - gone;
+		arm(p, cpu, now + wait - (p->host.ticks[cpu].owed && wait > length / 2 ? length / 2 : 0));
+	} else {
 		arm(p, cpu, gone < length ? now + length - gone : now);
+	}
+}
+
+static bool fired_periodic(struct lapic *p, unsigned cpu)
+{
+	struct lapic_cpu *c = &p->cpu[cpu];
+	uint64_t now = clock_now(p->device.vm), length = MAX(period(c), 1u);
+	uint64_t due = (now - c->timer_start) / length - (p->host.since[cpu] - c->timer_start) / length;
+	bool show = ticks_show(&p->host.ticks[cpu], p->device.vm, due, length, lapic_timer_request(c));
+
+	lapic_timer_schedule(p, cpu, now);
+	return show;
 }
 
 static void fired(struct device *d, void *arg)
@@ -52,11 +66,11 @@ static void fired(struct device *d, void *arg)
 	if (c->timer_at == TIMER_OFF) /* it was settled meanwhile */
 		return;
 	c->timer_at = TIMER_OFF;
+	if (mode == TIMER_PERIODIC && !fired_periodic(p, cpu))
+		return;
 	if (mode == TIMER_TSC_DEADLINE)
 		c->tsc_deadline = 0;
-	else if (mode == TIMER_PERIODIC)
-		lapic_timer_schedule(p, cpu, clock_now(d->vm));
-	else
+	else if (mode == TIMER_ONE_SHOT)
 		c->counting = false;
 	lapic_local(p, cpu, LVT_TIMER);
 }
@@ -90,6 +104,7 @@ void lapic_set_initial_count(struct lapic *p, unsigned cpu, uint32_t count)
 	struct lapic_cpu *c = &p->cpu[cpu];
 	if (lapic_timer_mode(c) == TIMER_TSC_DEADLINE) /* 10.5.4.1: ignored */
 		return;
+	p->host.ticks[cpu].owed = 0;
 	c->initial_count = count;
 	c->counting = count != 0;
 	c->timer_start = clock_now(p->device.vm);
@@ -130,6 +145,7 @@ void lapic_timer_mode_changed(struct lapic *p, unsigned cpu, unsigned before)
 	unsigned mode = lapic_timer_mode(&p->cpu[cpu]);
 	if (mode == before)
 		return;
+	p->host.ticks[cpu].owed = 0;
 	if (mode == TIMER_TSC_DEADLINE || before == TIMER_TSC_DEADLINE)
 		lapic_timer_stop(p, cpu);
 	else
@@ -140,10 +156,13 @@ void lapic_timer_stop(struct lapic *p, unsigned cpu)
 {
 	p->cpu[cpu].counting = false;
 	p->cpu[cpu].tsc_deadline = 0;
+	p->host.ticks[cpu].owed = 0;
 	arm(p, cpu, TIMER_OFF);
 }
 
 void lapic_timer_restore(struct lapic *p, unsigned cpu)
 {
+	p->host.ticks[cpu].owed = 0;
+	p->host.since[cpu] = p->cpu[cpu].timer_at - 1; /* the next one counts as one */
 	timer_arm(&p->host.timer[cpu], p->cpu[cpu].timer_at);
 }

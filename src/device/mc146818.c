@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include "device/chips.h"
+#include "device/ticks.h"
 
 struct mc146818 {
 	struct device device;
@@ -18,6 +19,7 @@ struct mc146818 {
 	struct {
 		struct irq_pin pin;
 		struct timer update, periodic;
+		struct ticks ticks; /* periodic ones that were due and not shown */
 	} host;
 };
 
@@ -69,13 +71,29 @@ static uint64_t periodic_ticks(const struct mc146818 *c)
 	return pulses ? (uint64_t)((unsigned __int128)clock_now(c->device.vm) * CRYSTAL_HZ / RTC_NS) / pulses : 0;
 }
 
+static uint64_t period_ns(const struct mc146818 *c)
+{
+	return mc146818_period(c->r.cmos[RTC_A]) * RTC_NS / CRYSTAL_HZ;
+}
+
+/* With PF set the guest has not read register C since the last one. */
+static void show_periodic(struct mc146818 *c, uint64_t due)
+{
+	bool enabled = c->r.cmos[RTC_B] & RTC_B_PIE;
+	enum irq_request request = enabled ? irq_request(&c->host.pin) : IRQ_UNHEARD;
+	if (request != IRQ_UNHEARD)
+		request = c->r.flags & RTC_PF ? IRQ_WAITS : IRQ_TAKEN;
+	if (ticks_show(&c->host.ticks, c->device.vm, due, period_ns(c), request))
+		c->r.flags |= RTC_PF;
+}
+
 /* PF is set by each tick, enabled or not: found out when somebody looks. */
 static void sync_periodic(struct mc146818 *c)
 {
-	uint64_t ticks = periodic_ticks(c);
-	if (ticks != c->r.ticks)
-		c->r.flags |= RTC_PF;
+	uint64_t ticks = periodic_ticks(c), due = ticks - c->r.ticks;
 	c->r.ticks = ticks;
+	if (due)
+		show_periodic(c, due);
 }
 
 static void schedule_periodic(struct mc146818 *c)
@@ -85,6 +103,8 @@ static void schedule_periodic(struct mc146818 *c)
 	if (pulses && (c->r.cmos[RTC_B] & RTC_B_PIE)) {
 		unsigned __int128 at = (unsigned __int128)(c->r.ticks + 1) * pulses * RTC_NS;
 		deadline = (at + CRYSTAL_HZ - 1) / CRYSTAL_HZ;
+		if (c->host.ticks.owed && !(c->r.flags & RTC_PF) && deadline - period_ns(c) / 2 > clock_now(c->device.vm))
+			deadline -= period_ns(c) / 2;
 	}
 	timer_arm(&c->host.periodic, deadline);
 }
@@ -92,7 +112,10 @@ static void schedule_periodic(struct mc146818 *c)
 static void periodic_fired(struct device *d, void *arg)
 {
 	struct mc146818 *c = of(d);
-	sync_periodic(c);
+	if (periodic_ticks(c) != c->r.ticks)
+		sync_periodic(c);
+	else
+		show_periodic(c, 0);
 	schedule_periodic(c);
 	update_irq(c);
 }
@@ -157,6 +180,7 @@ static void write_control(struct mc146818 *c, unsigned index, uint8_t value)
 	if (was_held)
 		set_time(c, phase);
 	c->r.ticks = periodic_ticks(c);
+	c->host.ticks.owed = 0;
 	schedule_update(c);
 	schedule_periodic(c);
 	update_irq(c);
@@ -190,6 +214,8 @@ static uint8_t read_c(struct mc146818 *c)
 	uint8_t value = c->r.flags | (irqf(c) ? RTC_C_IRQF : 0);
 	c->r.flags = 0;
 	update_irq(c);
+	if (c->host.ticks.owed)
+		schedule_periodic(c);
 	return value;
 }
 
@@ -231,6 +257,7 @@ static void mc146818_reset(struct device *d, enum reset_kind kind)
 	c->r.flags = 0;
 	c->r.index = 0;
 	c->r.ticks = periodic_ticks(c);
+	c->host.ticks.owed = 0;
 	schedule_update(c);
 	schedule_periodic(c);
 	update_irq(c);
@@ -245,6 +272,7 @@ static int mc146818_post_load(struct device *d, uint32_t version)
 		c->r.offset < -RTC_MAX_OFFSET)
 		return -EINVAL;
 	sync_periodic(c);
+	c->host.ticks.owed = 0;
 	schedule_update(c);
 	schedule_periodic(c);
 	irq_pin_restore(&c->host.pin, irqf(c));

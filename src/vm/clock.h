@@ -68,6 +68,8 @@ void clock_thaw(struct vm *);
 void clock_set(struct vm *, uint64_t ns);
 /* CLOCK_STEPPED: moves time on by ns, firing timers in order at their exact times, on the caller's thread. */
 void clock_step(struct vm *, uint64_t ns);
+/* CLOCK_STEPPED: as if the host had been busy: ns have gone, and only then what is due fires, late. */
+void clock_jump(struct vm *, uint64_t ns);
 /* CLOCK_INSTRUCTIONS, vCPU thread: sets the time and fires what is due, each timer at its exact time. */
 void clock_advance_to(struct vm *, uint64_t ns);
 /* CLOCK_INSTRUCTIONS, vCPU thread: from here on this processor's instructions are the time; NULL: time stands. Returns the time. */

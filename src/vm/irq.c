@@ -70,6 +70,27 @@ void irq_pin_restore(struct irq_pin *pin, bool level)
 	irq_set(pin, level);
 }
 
+enum irq_request irq_request(struct irq_pin *pin)
+{
+	struct irq *irq = pin->vm ? &pin->vm->irq : NULL;
+	struct irq_line *line;
+	enum irq_request request = IRQ_UNHEARD;
+
+	if (!irq || pin->gsi >= IRQ_LINES)
+		return IRQ_UNHEARD;
+	if (irq->elsewhere)
+		return IRQ_TAKEN;
+	line = &irq->line[pin->gsi];
+	pthread_mutex_lock(&line->lock);
+	for (unsigned s = 0; s < line->sinks; s++) {
+		struct irq_sink *sink = &line->sink[s];
+		enum irq_request one = sink->request ? sink->request(sink->device, sink->pin) : IRQ_TAKEN;
+		request = MAX(request, one);
+	}
+	pthread_mutex_unlock(&line->lock);
+	return request;
+}
+
 #define MESSAGES_START 0xfee00000ULL /* SDM 3A 10.11.1 */
 #define MESSAGES_END 0xfef00000ULL
 
@@ -101,4 +122,13 @@ void irq_connect(struct vm *vm, unsigned gsi, struct device *sink, void (*set)(s
 		return;
 	}
 	line->sink[line->sinks++] = (struct irq_sink){ .device = sink, .set = set, .pin = pin };
+}
+
+void irq_connect_request(struct vm *vm, unsigned gsi, struct device *sink, enum irq_request (*request)(struct device *, unsigned))
+{
+	struct irq_line *line = &vm->irq.line[gsi];
+
+	for (unsigned s = 0; s < line->sinks; s++)
+		if (line->sink[s].device == sink)
+			line->sink[s].request = request;
 }

@@ -16,9 +16,16 @@ struct device;
 #define IRQ_LINES 64
 #define IRQ_SINKS 2
 
+enum irq_request { /* what became of the last edge at an input */
+	IRQ_UNHEARD, /* the input is masked */
+	IRQ_WAITS,   /* a processor has still to take it: another one would be lost */
+	IRQ_TAKEN,
+};
+
 struct irq_sink {
 	struct device *device;
 	void (*set)(struct device *, unsigned pin, bool level); /* takes the device's lock itself; order: device, chip, vCPU */
+	enum irq_request (*request)(struct device *, unsigned pin); /* takes it, too; NULL: not known, as if taken */
 	unsigned pin;
 };
 
@@ -42,6 +49,8 @@ struct irq_controller {
 	/* Optional. The vCPU takes an INIT, which resets its local APIC too: now, not when it was sent, since the processor may still have
 	 * run a little. vCPU thread. */
 	void (*init)(struct device *, struct vcpu *);
+	/* Optional. Does this vector wait at a local APIC? */
+	bool (*requested)(struct device *, uint8_t vector);
 	/* irq.extint.level changed. Called with the 8259's lock held. */
 	void (*extint)(struct device *);
 };
@@ -88,8 +97,13 @@ static inline void irq_lower(struct irq_pin *pin) { irq_set(pin, false); }
 static inline void irq_pulse(struct irq_pin *pin) { irq_set(pin, true); irq_set(pin, false); }
 /* After a load: drives the lines again as the pins' saved levels say. */
 void irq_pin_restore(struct irq_pin *, bool level);
+/* Whether the last edge has been taken by a processor, as far as the chips can tell: IRQ_WAITS when it waits at each chip that hears it. Locks
+ * as for irq_set. */
+enum irq_request irq_request(struct irq_pin *);
 /* A message-signaled interrupt: a write of 32 bits by a device. Where no local APIC listens it is a write to memory. Any thread; order of
  * locks as above. */
 void irq_message(struct vm *, uint64_t address, uint32_t data);
 /* Board set-up. */
 void irq_connect(struct vm *, unsigned gsi, struct device *sink, void (*set)(struct device *, unsigned pin, bool level), unsigned pin);
+/* For chips that can tell; after irq_connect. */
+void irq_connect_request(struct vm *, unsigned gsi, struct device *sink, enum irq_request (*request)(struct device *, unsigned pin));

@@ -288,6 +288,13 @@ static void excuse_wide_source(const struct outcome *host, struct outcome *ours)
 	if (hosttwin_insn.op == X86_OP_MOVSXD && hosttwin_insn.size == 2 && host->end.vector == VECTOR_PF)
 		*ours = *host;
 }
+static void excuse_misaligned_mode(const struct outcome *host, struct outcome *ours)
+{
+	bool load = hosttwin_insn.op == X86_OP_LDMXCSR || hosttwin_insn.op == X86_OP_VLDMXCSR;
+
+	if (load && ours->end.vector == VECTOR_GP && host->end.vector == HOST_COMPLETED && host->state.fx.mxcsr >> 16 == 2)
+		*ours = *host;
+}
 
 static struct excuse {
 	const char *name;
@@ -308,6 +315,7 @@ static struct excuse {
 	{ "0F 0D with a register: #UD (AMD; Intel: a NOP)", excuse_prefetch_register, 0 },
 	{ "SHA with an unaligned operand: AMD allows it (SDM: #GP)", excuse_sha, 0 },
 	{ "MASKMOVQ, MASKMOVDQU: bytes that are masked out may fault (SDM: implementation-specific)", excuse_masked_fault, 0 },
+	{ "LDMXCSR of bit 17: MXCSR.MM (AMD's misaligned SSE mode, which no model offers; SDM: #GP)", excuse_misaligned_mode, 0 },
 	{ "MOVSXD r16 reads 32 bits (AMD; SDM: 16)", excuse_wide_source, 0 },
 };
 
