@@ -44,6 +44,11 @@ for engine in $(all_engines); do
                 name=$(basename "$file" .elf)
                 case $name in
                 boot*) run_guest "$engine" "$name" --initrd "$scratch/module" --initrd "$scratch/module second=2" --append 'alpha beta=1' ;;
+                cpu)
+                        words=()
+                        [[ $engine != kvm ]] || words=(--append hardware)
+                        run_guest "$engine" "$name" "${words[@]}"
+                        ;;
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;
                 smp)

@@ -473,13 +473,14 @@ static void test_smp(void)
 int main(int argc, char **argv)
 {
 	static const char *const others[] = { "exceptions", "paging", "shadow", "smc", "syscall", "mode", "cpu" };
-	char path[300];
+	char path[300], made[300];
 
 	alarm(SECONDS_MAX);
 	if (getenv("GUESTS"))
 		guests = getenv("GUESTS");
 	snprintf(path, sizeof(path), "make -s -C guest BUILD=\"$(realpath -m %s)\" >/dev/null", guests);
-	if (system(path)) {
+	snprintf(made, sizeof(made), "%s/matrix.elf", guests);
+	if (system(path) && access(made, R_OK)) { /* a machine without a compiler may have been given them */
 		skip("changes of engine - the guests cannot be built here");
 		return done();
 	}

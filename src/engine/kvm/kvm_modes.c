@@ -127,6 +127,8 @@ static const char *name_of(struct vcpu *vcpu, struct kvm_vcpu *k)
 
 	if (run->exit_reason == KVM_EXIT_SHUTDOWN)
 		return "triple_fault";
+	if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		return "entry";
 	if (run->internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV)
 		return "event_delivery";
 	if (run->internal.ndata >= 3 && (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {

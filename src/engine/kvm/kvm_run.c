@@ -131,9 +131,10 @@ static int handle_exit(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_l
 			return give_up(vcpu, exit);
 		log_error("kvm: internal error %u", run->internal.suberror);
 		return -EIO;
-	case KVM_EXIT_FAIL_ENTRY:
-		log_error("kvm: the processor refused to enter the guest, reason %#llx", run->fail_entry.hardware_entry_failure_reason);
-		return -EIO;
+	case KVM_EXIT_FAIL_ENTRY: /* a state that the guest made, and the processor does not take */
+		trace(exit, "cpu%u kvm: the processor refuses to enter the guest, reason %#llx", vcpu->index,
+		      run->fail_entry.hardware_entry_failure_reason);
+		return give_up(vcpu, exit);
 	default:
 		log_error("kvm: exit %u that nobody expects", run->exit_reason);
 		return -EIO;
@@ -223,11 +224,18 @@ static int offer_interrupt(struct vcpu *vcpu, struct kvm_vcpu *k)
 	return error;
 }
 
+/* The kernel steps from where the processor is when it is told to: so registers that were loaded and not taken yet go first, by an entry that
+ * runs nothing. */
 static int step(struct kvm_vcpu *k, bool on)
 {
 	struct kvm_guest_debug debug = { .control = on ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP : 0 };
+	int error = 0;
 
-	return kvm_call(k->fd, KVM_SET_GUEST_DEBUG, &debug);
+	if (on && k->run->kvm_dirty_regs) {
+		k->run->immediate_exit = 1;
+		error = enter(k);
+	}
+	return error && error != -EINTR && error != -EAGAIN ? error : kvm_call(k->fd, KVM_SET_GUEST_DEBUG, &debug);
 }
 
 /* CR8 and the task priority are one register: the LAPIC has it. */

@@ -422,8 +422,9 @@ static int store_events(struct vcpu *vcpu, unsigned groups)
 	} else if (e->nmi.injected) {
 		event(cpu, EVENT_NMI, VECTOR_NMI);
 	}
-	cpu->interrupt_shadow = e->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? X86_SHADOW_MOV_SS
-			      : e->interrupt.shadow				 ? X86_SHADOW_STI : 0;
+	/* SVM has one shadow, which the kernel reports as both: the usual reason is STI. */
+	cpu->interrupt_shadow = e->interrupt.shadow & KVM_X86_SHADOW_INT_STI ? X86_SHADOW_STI
+			      : e->interrupt.shadow			      ? X86_SHADOW_MOV_SS : 0;
 	cpu->nmi_pending = e->nmi.pending;
 	cpu->nmi_blocked = e->nmi.masked;
 	return store_activity(vcpu);
