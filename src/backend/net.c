@@ -15,6 +15,7 @@
 static const struct option_row rows[] = {
 	{ "mac", "ADDRESS", "", OPTION_STRING, AT(mac), 0, 0 },
 	{ "forward", "RULE", "", OPTION_LIST, AT(forward), 0, NET_FORWARDS },
+	{ "model", "virtio|e1000", "", OPTION_CHOICE, AT(model), 0, 0 },
 	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
 	{ .type = OPTION_END },
 };
@@ -143,6 +144,13 @@ void net_resume(struct net *n)
 		n->kind->resume(n);
 }
 
+void net_plain(struct net *n)
+{
+	n->offload = 0;
+	if (n->kind->plain)
+		n->kind->plain(n);
+}
+
 /* A frame is one of the loop's callbacks: none comes while a safe point has them stopped. */
 void net_receive(struct net *n, const uint8_t *buffer, size_t size)
 {
@@ -152,7 +160,7 @@ void net_receive(struct net *n, const uint8_t *buffer, size_t size)
 }
 
 /* RFC 1071. */
-static uint16_t ones_sum(const uint8_t *data, size_t size)
+uint16_t net_sum(const uint8_t *data, size_t size)
 {
 	uint64_t sum = 0;
 	for (; size >= 4; data += 4, size -= 4) {
@@ -177,7 +185,7 @@ bool net_checksum(const struct net_offload *o, uint8_t *frame, size_t size)
 	if (o->csum_start > size || o->csum_offset + 2u > size - o->csum_start)
 		return false;
 	uint8_t *start = frame + o->csum_start;
-	uint16_t sum = (uint16_t)~ones_sum(start, size - o->csum_start); /* the field holds the pseudo header's */
+	uint16_t sum = (uint16_t)~net_sum(start, size - o->csum_start); /* the field holds the pseudo header's */
 	if (!sum)
 		sum = 0xffff;
 	memcpy(start + o->csum_offset, &sum, sizeof(sum));

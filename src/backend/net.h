@@ -27,7 +27,9 @@ struct net_words { /* of --net KIND[=ARGUMENT],WORD... */
 	const char *mac;
 	struct option_list forward;
 	uint64_t slot;
+	int model;             /* enum net_model */
 };
+enum net_model { NET_MODEL_VIRTIO, NET_MODEL_E1000 };
 
 struct net {
 	const struct net_kind *kind;
@@ -52,6 +54,7 @@ struct net_kind {
 	/* With the device's lock held. The frame is gone afterwards, one way or another. */
 	void (*send)(struct net *, const struct net_offload *, const struct iovec *, unsigned count, size_t size);
 	void (*resume)(struct net *);            /* with the device's lock held: there is room again. May be NULL */
+	void (*plain)(struct net *);             /* set-up: offloads are not wanted. May be NULL where there are none */
 };
 SET_DECLARE(struct net_kind, net_kinds);
 #define NET_KIND(object) SET_ADD(struct net_kind, net_kinds, object)
@@ -64,7 +67,11 @@ int net_start(struct net *, struct device *, unsigned event);
 void net_stop(struct net *);
 void net_send(struct net *, const struct net_offload *, const struct iovec *, unsigned count, size_t size);
 void net_resume(struct net *);
+/* Set-up, before net_start: the device neither gives nor takes frames with work left to do. */
+void net_plain(struct net *);
 /* For backends, holding no lock: a frame for the guest. `buffer` begins with room for the struct net_offload. */
 void net_receive(struct net *, const uint8_t *buffer, size_t size);
+/* The sum of RFC 1071, of words in memory's order, folded and not complemented. */
+uint16_t net_sum(const uint8_t *data, size_t size);
 /* Fills in the checksum that the offload asks for; false: it makes no sense. */
 bool net_checksum(const struct net_offload *, uint8_t *frame, size_t size);

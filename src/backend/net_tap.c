@@ -89,6 +89,11 @@ static void tap_send(struct net *n, const struct net_offload *offload, const str
 	(void)!writev(of(n)->fd, all, (int)count + 1);
 }
 
+static void tap_plain(struct net *n)
+{
+	(void)ioctl(of(n)->fd, TUNSETOFFLOAD, 0);
+}
+
 static int tap_start(struct net *n)
 {
 	struct tap *t = of(n);
@@ -121,6 +126,6 @@ static void tap_close(struct net *n)
 
 static const struct net_kind tap_kind = {
 	.name = "tap", .help = "tap=NAME", .open = tap_open, .prepare = tap_prepare, .start = tap_start, .stop = tap_stop, .close = tap_close,
-	.send = tap_send, .resume = tap_resume,
+	.send = tap_send, .resume = tap_resume, .plain = tap_plain,
 };
 NET_KIND(tap_kind);

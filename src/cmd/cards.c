@@ -57,11 +57,12 @@ static int add_net(struct cards *c, struct board_options *board, unsigned i, con
 	int error = net_open(&c->net[i], spec, machine, i);
 	if (error)
 		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
-	struct board_card *card = add(c, board, &virtio_net_class, "net", i);
+	bool e1000 = c->net[i]->words.model == NET_MODEL_E1000;
+	struct board_card *card = add(c, board, e1000 ? &e1000_class : &virtio_net_class, "net", i);
 	if (!card)
 		return EXIT_USAGE;
-	c->net_card[i].net = c->net[i];
-	card->config = &c->net_card[i];
+	c->net_card[i].net = c->e1000[i].net = c->net[i];
+	card->config = e1000 ? (const void *)&c->e1000[i] : &c->net_card[i];
 	card->slot = (unsigned)c->net[i]->words.slot;
 	return EXIT_OK;
 }

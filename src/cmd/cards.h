@@ -2,6 +2,7 @@
 /* The devices that the command line puts into PCI slots: from its words to what the board takes. */
 #pragma once
 #include "board/board.h"
+#include "device/chips.h"
 #include "device/virtio_devices.h"
 #include "util/options.h"
 
@@ -16,6 +17,7 @@ struct cards { /* what stands behind the cards, for as long as the VM */
 	struct virtio_blk_config blk[CARD_EACH];
 	struct net *net[CARD_EACH];
 	struct virtio_net_config net_card[CARD_EACH];
+	struct e1000_config e1000[CARD_EACH];
 	struct ninep *share[CARD_EACH];
 	struct virtio_9p_config share_card[CARD_EACH];
 	struct virtio_console_config console;

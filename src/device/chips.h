@@ -85,6 +85,13 @@ extern const struct device_class i440fx_class;
 #define PIIX3_NO_ROUTE 0x80u
 extern const struct device_class piix3_class;
 
+/* e1000.c -- a network card, a PCI function. */
+struct net;
+struct e1000_config {
+	struct net *net;
+};
+extern const struct device_class e1000_class;
+
 /* ide.c -- PCI function 00:01.1: ports 1F0h, 3F6h, 170h, 376h; interrupts 14 and 15. */
 #define IDE_TIMING 0x40        /* in configuration space: 16 bits a channel */
 #define IDE_TIMING_DECODE 0x8000u /* the channel's ports answer */

@@ -2,18 +2,14 @@
 /* Virtio network card: VIRTIO 1.2, section 5.1, with one pair of queues: checksums and segments as far as the backend takes or gives them,
  * frames that are spread over several buffers.
  *
- * Frames that find no buffer wait here, a few of them; then the backend is told to hold back. What waits is lost with a save, as on
- * a wire. */
+ * Frames that find no buffer wait in a backlog. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include "backend/net.h"
+#include "device/net_backlog.h"
 #include "device/virtio_devices.h"
 
 #define QUEUE_SIZE 256
 #define CLASS 0x020000
-#define BACKLOG_FULL 64         /* frames: the backend holds back */
-#define BACKLOG_MAX 512         /* it has more nevertheless: they are lost */
 #define MTU 1500
 enum { QUEUE_RECEIVE, QUEUE_SEND, QUEUES };
 enum {
@@ -33,18 +29,11 @@ struct config {
 	uint16_t status;
 };
 
-struct waiting {
-	struct waiting *next;
-	size_t size;
-	uint8_t data[];         /* a struct net_offload, and the frame */
-};
-
 struct card {
 	struct virtio virtio;
 	struct net *net;
 	struct config config;
-	struct waiting *first, **last;
-	unsigned waiting;
+	struct net_backlog backlog;
 };
 
 static struct card *of(struct virtio *v)
@@ -120,46 +109,12 @@ static enum result receive(struct card *c, const uint8_t *data, size_t size)
 	return suit(c, &h, frame, size) ? put_frame(c, &h, frame, size) : LOST;
 }
 
-static void keep(struct card *c, const uint8_t *data, size_t size)
-{
-	struct waiting *w = c->waiting < BACKLOG_MAX ? malloc(sizeof(*w) + size) : NULL;
-	if (!w)
-		return;
-	w->next = NULL;
-	w->size = size;
-	memcpy(w->data, data, size);
-	*c->last = w;
-	c->last = &w->next;
-	c->waiting++;
-	if (c->waiting >= BACKLOG_FULL)
-		c->net->full = true;
-}
-
-static void drop_first(struct card *c)
-{
-	struct waiting *w = c->first;
-	c->first = w->next;
-	if (!c->first)
-		c->last = &c->first;
-	c->waiting--;
-	free(w);
-}
-
-static void drop_all(struct card *c)
-{
-	while (c->first)
-		drop_first(c);
-	if (c->net && c->net->full && c->net->device)
-		net_resume(c->net);
-}
-
 static void buffers_came(struct card *c)
 {
-	while (c->first && receive(c, c->first->data, c->first->size) != NO_ROOM)
-		drop_first(c);
+	while (c->backlog.first && receive(c, c->backlog.first->data, c->backlog.first->size) != NO_ROOM)
+		net_backlog_drop_first(&c->backlog);
 	virtq_interrupt(&c->virtio.queue[QUEUE_RECEIVE]);
-	if (c->net->full && c->waiting < BACKLOG_FULL)
-		net_resume(c->net);
+	net_backlog_eased(&c->backlog, c->net);
 }
 
 static void card_event(struct device *d, unsigned kind, const void *data, size_t len)
@@ -169,8 +124,8 @@ static void card_event(struct device *d, unsigned kind, const void *data, size_t
 		return;
 	if (!virtio_is_ready(&c->virtio) || !c->virtio.queue[QUEUE_RECEIVE].enabled)
 		return; /* nobody listens */
-	if (c->first || receive(c, data, len) == NO_ROOM)
-		keep(c, data, len);
+	if (c->backlog.first || receive(c, data, len) == NO_ROOM)
+		net_backlog_keep(&c->backlog, c->net, data, len);
 	virtq_interrupt(&c->virtio.queue[QUEUE_RECEIVE]);
 }
 
@@ -236,7 +191,7 @@ static void config_read(struct virtio *v, unsigned offset, void *data, unsigned 
 
 static void card_model_reset(struct virtio *v)
 {
-	drop_all(of(v));
+	net_backlog_drop(&of(v)->backlog, of(v)->net);
 }
 
 static const struct virtio_model model = {
@@ -258,7 +213,7 @@ static int card_init(struct device *d)
 {
 	struct card *c = of(virtio_of(d));
 	const struct virtio_net_config *config = d->place->config;
-	c->last = &c->first;
+	net_backlog_init(&c->backlog);
 	c->config.status = STATUS_LINK_UP;
 	memcpy(c->config.mac, config->net->mac, NET_MAC);
 	c->virtio.model = &model;
@@ -279,7 +234,7 @@ static void card_reset(struct device *d, enum reset_kind kind)
 
 static int card_post_load(struct device *d, uint32_t version)
 {
-	drop_all(of(virtio_of(d)));
+	net_backlog_drop(&of(virtio_of(d))->backlog, of(virtio_of(d))->net);
 	return virtio_loaded(virtio_of(d));
 }
 
@@ -289,7 +244,7 @@ static void card_fini(struct device *d)
 	if (c->net)
 		net_stop(c->net);
 	c->net = NULL;
-	drop_all(c);
+	net_backlog_drop(&c->backlog, NULL);
 }
 
 static const struct field fields[] = {
