@@ -51,6 +51,10 @@ for engine in $(all_engines); do
                         ;;
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;
+                escape)
+                        [[ $engine != step ]] || continue # 70 million instructions
+                        run_guest "$engine" "$name"
+                        ;;
                 smp)
                         [[ $engine != step ]] || continue # it takes a minute
                         run_guest "$engine" "$name" --cpus 4
