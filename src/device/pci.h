@@ -64,6 +64,8 @@ struct pci_model {
 	unsigned register_count;
 	/* Bytes of configuration space were written; device lock held. May be NULL. */
 	void (*written)(struct device *, unsigned at, unsigned size);
+	/* A BAR that has ops answers at another address, or nowhere; device lock held, or a safe point. May be NULL. */
+	void (*placed)(struct device *, unsigned bar, bool mapped, uint64_t address);
 	/* They are about to be read: brings pci->config up to date. May be NULL. */
 	void (*reading)(struct device *, unsigned at, unsigned size);
 };

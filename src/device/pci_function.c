@@ -180,6 +180,8 @@ static void unmap(struct pci_function *f, unsigned index)
 	else
 		memory_window_set(f->device->vm, &bar->window, NULL);
 	bar->mapped = false;
+	if (f->model->bar[index].ops && f->model->placed)
+		f->model->placed(f->device, index, false, 0);
 }
 
 static void map(struct pci_function *f, unsigned index, uint64_t address)
@@ -189,6 +191,8 @@ static void map(struct pci_function *f, unsigned index, uint64_t address)
 	struct vm *vm = f->device->vm;
 	if (m->ops) {
 		bar->mapped = !bus_claim(vm, space_of(m), address, m->size, m->ops, f->device, m->offset);
+		if (bar->mapped && f->model->placed)
+			f->model->placed(f->device, index, true, address);
 	} else {
 		struct memory_region region = { .start = address, .size = m->size, .offset = bar->memory,
 			.kind = bar->kind,

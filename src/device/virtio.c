@@ -27,6 +27,7 @@ int virtio_init(struct virtio *v, unsigned queue_size)
 static void clear_queue(struct virtq *q)
 {
 	*q = (struct virtq){ .virtio = q->virtio, .index = q->index, .size_max = q->size_max, .size = q->size_max,
+		.doorbell = q->doorbell,
 		.vector = VIRTIO_NO_VECTOR };
 }
 

@@ -42,6 +42,7 @@ struct virtq {
 	uint64_t busy[VIRTQ_SIZE_MAX / 64]; /* bit i: the chain that begins at descriptor i is the device's */
 	struct virtio *virtio;
 	uint16_t index, size_max;
+	struct doorbell *doorbell;   /* NULL: none */
 };
 
 /* A chain of descriptors: first what the driver wrote, then what the device is to write. Pieces are in the monitor's memory. */
@@ -63,8 +64,10 @@ struct virtio_model {
 	/* Bytes of the device's own configuration; lock held, as in all that follow. NULL: none. */
 	void (*config_read)(struct virtio *, unsigned offset, void *data, unsigned size);
 	void (*config_write)(struct virtio *, unsigned offset, const void *data, unsigned size);
-	/* The driver says that a queue has something. Only after DRIVER_OK. */
+	/* The driver says that a queue has something. Only after DRIVER_OK. A processor waits for it; or, with `quick`, the event loop, where the
+	 * engine has doorbells: then it must not wait for anything. */
 	void (*notify)(struct virtio *, unsigned queue);
+	bool quick;
 	/* DRIVER_OK was set: queues and features are known. May be NULL. */
 	void (*ready)(struct virtio *);
 	/* The driver, or the machine, resets the device: what is its own. May be NULL. */

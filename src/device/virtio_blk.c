@@ -312,7 +312,7 @@ static void blk_model_reset(struct virtio *v)
 static const struct virtio_model model = {
 	.type = VIRTIO_BLK, .class = CLASS,
 	.features = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_CONFIG_WCE | F_MQ | F_DISCARD | F_WRITE_ZEROES,
-	.config_read = config_read, .config_write = config_write, .notify = blk_notify, .ready = blk_ready, .reset = blk_model_reset,
+	.config_read = config_read, .config_write = config_write, .notify = blk_notify, .quick = true, .ready = blk_ready, .reset = blk_model_reset,
 	.forget = blk_forget, .resume = blk_resume,
 };
 

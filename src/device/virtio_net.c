@@ -195,7 +195,7 @@ static void card_model_reset(struct virtio *v)
 }
 
 static const struct virtio_model model = {
-	.type = VIRTIO_NET, .class = CLASS, .features = F_MAC | F_STATUS | F_MRG_RXBUF, .config_read = config_read, .notify = card_notify,
+	.type = VIRTIO_NET, .class = CLASS, .features = F_MAC | F_STATUS | F_MRG_RXBUF, .config_read = config_read, .notify = card_notify, .quick = true,
 	.reset = card_model_reset,
 };
 

@@ -192,6 +192,18 @@ static void register_write(struct device *d, uint64_t offset, unsigned size, uin
 	}
 }
 
+static void ring(struct device *d, unsigned queue)
+{
+	virtio_notified(virtio_of(d), queue);
+}
+
+static void placed(struct device *d, unsigned bar, bool mapped, uint64_t address)
+{
+	struct virtio *v = virtio_of(d);
+	for (unsigned i = 0; i < v->queues && bar == BAR_REGISTERS; i++)
+		doorbell_place(v->queue[i].doorbell, mapped, address + AT_NOTIFY + i * NOTIFY_STEP);
+}
+
 static const struct bus_ops register_ops = { .read = register_read, .write = register_write, .max_size = 4 };
 
 /* ---- The window in configuration space ---------------------------------------------------------------------------------- */
@@ -279,7 +291,7 @@ int virtio_pci_init(struct virtio *v)
 {
 	v->pci_model = (struct pci_model){
 		.vendor = VENDOR, .device = (uint16_t)(DEVICE_BASE + v->model->type), .subsystem_vendor = VENDOR, .subsystem = SUBSYSTEM,
-		.class = v->model->class, .revision = REVISION, .pin = 1, .written = config_written, .reading = config_reading,
+		.class = v->model->class, .revision = REVISION, .pin = 1, .written = config_written, .reading = config_reading, .placed = placed,
 		.bar = {
 			[BAR_MSIX] = { .kind = PCI_BAR_MEMORY, .size = GROUP, .ops = &pci_msix_ops },
 			[BAR_REGISTERS] = { .kind = PCI_BAR_MEMORY64, .prefetchable = true, .size = REGISTERS, .ops = &register_ops },
@@ -288,6 +300,8 @@ int virtio_pci_init(struct virtio *v)
 	int error = pci_function_init(&v->pci, &v->device, &v->pci_model);
 	if (!error)
 		error = pci_msix_init(&v->pci, &v->msix, BAR_MSIX, v->queues + 1);
+	for (unsigned i = 0; i < v->queues && v->model->quick && !error; i++)
+		v->queue[i].doorbell = doorbell_add(&v->device, BUS_MEMORY, ring, i);
 	return error ? error : add_capabilities(v);
 }
 

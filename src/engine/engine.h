@@ -56,6 +56,8 @@ struct engine {
 	/* The map of regions is another: whatever was derived from the old one is to be dropped. At a safe point,
 	 * or before the VM runs. 0 or -errno (then the VM is killed). */
 	int (*memory_changed)(struct vm *);
+	/* A doorbell (vm/doorbell.h) is somewhere else now, or nowhere. Its device's lock is held, or it is a safe point. NULL: writes come over the bus. */
+	void (*doorbell)(struct vm *, const struct doorbell *);
 	int (*dirty_log)(struct vm *, const struct memory_region *, uint64_t *bitmap);
 	void (*stats)(struct vm *, FILE *);
 };

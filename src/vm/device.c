@@ -92,6 +92,7 @@ int device_save(struct device *d, struct buffer *b)
 	int error;
 
 	irq_home(d->vm);
+	doorbells_settle(d->vm);
 	pthread_mutex_lock(&d->lock);
 	buffer_put(b, &version, sizeof(version));
 	error = d->class->fields ? fields_save(d->class->fields, d, b) : b->error;

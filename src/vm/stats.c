@@ -101,6 +101,7 @@ void stats_print(struct vm *vm, FILE *out)
 	print_lines(vm, out);
 	print_core(vm, out);
 	print_bus(vm, out);
+	row(out, "io", "doorbell", vm->stat.doorbells);
 	row(out, "engine", "switches", vm->stat.switches);
 	row(out, "engine", "ns_switching", vm->stat.ns_switching);
 	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++)

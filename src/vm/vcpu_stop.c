@@ -110,6 +110,7 @@ bool vm_pause(struct vm *vm)
 	paused = vm->paused;
 	if (!paused) {
 		irq_home(vm);
+		doorbells_settle(vm);
 		clock_freeze(vm);
 	}
 	vm->paused = true;

@@ -138,6 +138,7 @@ void vm_destroy(struct vm *vm)
 	destroy_vcpus(vm);
 	vm_engines_fini(vm);
 	loop_fini(vm);
+	doorbells_fini(vm);
 	clock_fini(vm);
 	bus_fini(vm);
 	memory_fini(vm);

@@ -11,6 +11,7 @@
 #include "vm/clock.h"
 #include "vm/loop.h"
 #include "vm/device.h"
+#include "vm/doorbell.h"
 
 struct engine;
 struct vcpu;
@@ -47,6 +48,7 @@ struct vm {
 	struct irq irq;
 	struct clock clock;
 	struct loop loop;
+	struct doorbell *doorbells;  /* of its devices */
 	struct device *devices;      /* in order of creation; reset, save, load and listing walk it */
 	const struct engine *engine; /* that its processors run on, where it can; the interpreter runs the rest */
 	/* By engine->slot: those that are set up for this VM, which the interpreter always is. One that was left stays, so that going back is
@@ -78,6 +80,7 @@ struct vm {
 	atomic_bool reset_requested;
 	struct {
 		uint64_t switches, ns_switching; /* of engines, and how long nothing ran for it */
+		uint64_t doorbells;          /* rings that came by the loop */
 	} stat;
 };
 

@@ -71,9 +71,11 @@ static int set_up(struct vm *vm, const struct engine *engine)
 
 	if (error)
 		log_error("engine %s cannot be set up: %s", engine->name, strerror(-error));
-	else
-		vm->engines[engine->slot] = engine;
-	return error;
+	if (error)
+		return error;
+	vm->engines[engine->slot] = engine;
+	doorbells_show(vm, engine);
+	return 0;
 }
 
 int vm_engines_init(struct vm *vm)
@@ -214,6 +216,7 @@ static int change(struct vm *vm, const struct engine *from, const struct engine 
 	int error;
 
 	irq_home(vm);
+	doorbells_settle(vm);
 	error = vm->end ? -ESHUTDOWN : store_all(vm);
 	if (!error && fresh) {
 		error = enlist(vm, to);

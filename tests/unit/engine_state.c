@@ -321,12 +321,20 @@ static void normalise_segment(struct x86_segment *s, bool svm)
 	}
 }
 
-/* The state as an engine of the host's kernel may leave it. */
-static void normalise(struct x86_cpu *cpu)
+enum keeper { MONITOR, PROCESSOR, KERNEL }; /* who has the state in between; PROCESSOR: that of the x87 unit only */
+
+/* The state as the engine may leave it. */
+static void normalise(struct x86_cpu *cpu, enum keeper keeper)
 {
 	bool svm = !strcmp(kvm_find_out()->driver, "kvm_amd");
 	struct x86_cpu was = *cpu;
 
+	if (keeper >= PROCESSOR && !host_keeps_pointers()) {
+		cpu->xsave.legacy.fip = cpu->xsave.legacy.fdp = cpu->xsave.legacy.fop = 0;
+		normalised[POINTERS]++;
+	}
+	if (keeper != KERNEL)
+		return;
 	for (unsigned s = 0; s < SEG_COUNT; s++)
 		normalise_segment(&cpu->seg[s], svm);
 	normalise_segment(&cpu->tr, svm);
@@ -337,23 +345,17 @@ static void normalise(struct x86_cpu *cpu)
 		cpu->interrupt_shadow = X86_SHADOW_STI;
 		normalised[SHADOW]++;
 	}
-	if (!host_keeps_pointers()) {
-		cpu->xsave.legacy.fip = cpu->xsave.legacy.fdp = cpu->xsave.legacy.fop = 0;
-		normalised[POINTERS]++;
-	}
 }
 
 /* The first fields that differ are told. */
-static bool same(const struct x86_cpu *got, const struct x86_cpu *want, bool kernel, const char *what)
+static bool same(const struct x86_cpu *got, const struct x86_cpu *want, enum keeper keeper, const char *what)
 {
 	struct x86_cpu a = *got, b = *want;
 	unsigned wrong = 0;
 
 	a.seg[SEG_FLAT] = b.seg[SEG_FLAT]; /* no segment register */
-	if (kernel) {
-		normalise(&a);
-		normalise(&b);
-	}
+	normalise(&a, keeper);
+	normalise(&b, keeper);
 	for (const struct field *f = x86_cpu_fields; f->type != FIELD_TYPE_END; f++) {
 		const uint8_t *x = (const uint8_t *)&a + f->offset, *y = (const uint8_t *)&b + f->offset;
 		for (uint32_t n = 0; n < f->count * f->size && wrong < 8; n++)
@@ -371,6 +373,11 @@ static bool same(const struct x86_cpu *got, const struct x86_cpu *want, bool ker
 static bool is_kernel(const struct engine *engine)
 {
 	return engine == &kvm_engine;
+}
+
+static enum keeper keeper_of(const struct engine *a, const struct engine *b)
+{
+	return is_kernel(a) || is_kernel(b) ? KERNEL : !strcmp(a->name, "bt") || !strcmp(b->name, "bt") ? PROCESSOR : MONITOR;
 }
 
 static int change(struct vm *vm, const struct engine *to)
@@ -409,8 +416,7 @@ static void hold(struct vcpu *vcpu)
 static void carry(struct vm *vm, const struct engine *a, const struct engine *b, unsigned states)
 {
 	struct vcpu *vcpu = vm->vcpu[0];
-	bool kernel = is_kernel(a) || is_kernel(b);
-	unsigned right = 0, quiet = 0;
+	unsigned right = 0;
 
 	for (unsigned n = 0; n < states; n++) {
 		enum kind kind = n % KINDS;
@@ -421,7 +427,6 @@ static void carry(struct vm *vm, const struct engine *a, const struct engine *b,
 		if (change(vm, a))
 			break;
 		make_state(vm, kind, n & 8);
-		quiet += (n & 8) != 0;
 		want = vcpu->core.cpu;
 		snprintf(what, sizeof(what), "%s to %s, %s, state %#lx", a->name, b->name, names[kind], number);
 		if (change(vm, b) || (n & 8 ? hold(vcpu) : (void)0, change(vm, a)))
@@ -429,7 +434,7 @@ static void carry(struct vm *vm, const struct engine *a, const struct engine *b,
 		if (n & 8)
 			hold(vcpu);
 		vcpu_state(vcpu, X86_ALL_GROUPS);
-		right += same(&vcpu->core.cpu, &want, kernel, what);
+		right += same(&vcpu->core.cpu, &want, keeper_of(a, b), what);
 	}
 	ok(right == states, "%u states from %s to %s and back", right, a->name, b->name);
 }
@@ -485,8 +490,7 @@ static bool run_by(struct vm *vm, const struct x86_cpu *from, const struct engin
 static void run(struct vm *vm, const struct engine *a, const struct engine *b, unsigned states)
 {
 	struct vcpu *vcpu = vm->vcpu[0];
-	bool kernel = is_kernel(a) || is_kernel(b);
-	unsigned right = 0, repeats = kernel ? 1 : REPEATS;
+	unsigned right = 0, repeats = keeper_of(a, b) == KERNEL ? 1 : REPEATS;
 
 	for (unsigned n = 0; n < states; n++) {
 		enum kind kind = n % KINDS;
@@ -508,7 +512,7 @@ static void run(struct vm *vm, const struct engine *a, const struct engine *b, u
 		from.rflags &= ~(uint64_t)FLAG_RF;
 		from.interrupt_shadow = 0;
 		memcpy(&from.xsave.legacy.fop, &want.xsave.legacy.fop, offsetof(struct x86_fxsave, mxcsr) - offsetof(struct x86_fxsave, fop));
-		right += same(&want, &from, false, "interp alone") && same(&got, &want, kernel, what);
+		right += same(&want, &from, MONITOR, "interp alone") && same(&got, &want, keeper_of(a, b), what);
 	}
 	ok(right == states, "%u states in which %s, then %s runs what changes nothing", right, a->name, b->name);
 }

@@ -184,6 +184,7 @@ const struct engine kvm_engine = {
 	.store_state = kvm_store_state,
 	.tlb_flush = kvm_tlb_flush,
 	.memory_changed = kvm_memory_changed,
+	.doorbell = kvm_doorbell,
 	.dirty_log = kvm_dirty_log,
 	.stats = kvm_stats,
 };

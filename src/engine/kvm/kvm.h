@@ -95,6 +95,9 @@ int kvm_memory_changed(struct vm *);
 int kvm_forget_tables(struct vm *);
 int kvm_dirty_log(struct vm *, const struct memory_region *, uint64_t *bitmap);
 
+/* kvm_doorbell.c -- The kernel answers writes there without leaving to us. */
+void kvm_doorbell(struct vm *, const struct doorbell *);
+
 /* kvm_vcpu.c */
 int kvm_vcpu_init(struct vcpu *);
 void kvm_vcpu_fini(struct vcpu *);
