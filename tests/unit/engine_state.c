@@ -321,7 +321,7 @@ static void normalise_segment(struct x86_segment *s, bool svm)
 	}
 }
 
-enum keeper { MONITOR, PROCESSOR, KERNEL }; /* who has the state in between; PROCESSOR: that of the x87 unit only */
+enum keeper { MONITOR, KERNEL }; /* who has the state in between */
 
 /* The state as the engine may leave it. */
 static void normalise(struct x86_cpu *cpu, enum keeper keeper)
@@ -329,12 +329,12 @@ static void normalise(struct x86_cpu *cpu, enum keeper keeper)
 	bool svm = !strcmp(kvm_find_out()->driver, "kvm_amd");
 	struct x86_cpu was = *cpu;
 
-	if (keeper >= PROCESSOR && !host_keeps_pointers()) {
+	if (keeper != KERNEL)
+		return;
+	if (!host_keeps_pointers()) {
 		cpu->xsave.legacy.fip = cpu->xsave.legacy.fdp = cpu->xsave.legacy.fop = 0;
 		normalised[POINTERS]++;
 	}
-	if (keeper != KERNEL)
-		return;
 	for (unsigned s = 0; s < SEG_COUNT; s++)
 		normalise_segment(&cpu->seg[s], svm);
 	normalise_segment(&cpu->tr, svm);
@@ -377,7 +377,7 @@ static bool is_kernel(const struct engine *engine)
 
 static enum keeper keeper_of(const struct engine *a, const struct engine *b)
 {
-	return is_kernel(a) || is_kernel(b) ? KERNEL : !strcmp(a->name, "bt") || !strcmp(b->name, "bt") ? PROCESSOR : MONITOR;
+	return is_kernel(a) || is_kernel(b) ? KERNEL : MONITOR;
 }
 
 static int change(struct vm *vm, const struct engine *to)
