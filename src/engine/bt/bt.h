@@ -59,7 +59,11 @@ struct bt_insn {                      /* a guest instruction of a block; behind 
 	bool vector;                  /* its exec function looks at vector state or MXCSR */
 	bool calls_exec;              /* its host code is no more than a call of its exec function */
 	bool resumes;                 /* after its exec function the next one may follow */
+	uint16_t trouble;             /* faults of its host code by writes to code; from BT_SITE_GIVEN_UP on, runs of its exec function instead */
 };
+#define BT_SITE_FAULTS 4              /* so many are borne */
+#define BT_SITE_GIVEN_UP 0x8000
+#define BT_SITE_RUNS 0x4000           /* then its block is translated anew */
 enum bt_access { BT_NO_ACCESS, BT_READ, BT_WRITE };
 
 #define BT_FPU_NONE 0xffffffffu
@@ -256,6 +260,8 @@ static inline void bt_phase_set(struct bt *bt, enum bt_phase phase) { *(volatile
 
 /* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
 void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
+/* From now on the instruction is done by its exec function. */
+void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
 #define BT_BLOCK_ROOM 24576
 #define BT_CODE_SIZE (32u * MiB)

@@ -229,6 +229,8 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	pair[1].exec = x86_ops[rec->insn.op].klass & CLASS_CONTROL ? jumped : went_on;
 	pair[1].offset = (uint16_t)(rec->insn.offset + rec->insn.length);
 	pair[1].index = (uint8_t)(rec->insn.index + 1);
+	if (unlikely(rec->trouble & BT_SITE_GIVEN_UP) && ++rec->trouble == (BT_SITE_GIVEN_UP | BT_SITE_RUNS))
+		bt_invalidate(bt, b->gpa, 1);
 	if (rec->vector)
 		bt_fp_leave(bt);
 	core->cpu.gpr[X86_GPR_RIP] = b->rip;
@@ -314,6 +316,8 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 		return resume(bt, rec->code);
 	}
 	bt_reason_begin(bt, BT_FAULTED, BT_ELSE);
+	if (rec->access == BT_WRITE && ++rec->trouble == BT_SITE_FAULTS)
+		bt_give_site_up(bt, rec);
 	return run_exec(bt, rec);
 }
 

@@ -9,6 +9,8 @@
 #include "x86/cpuid.h"
 #include "x86/features.h"
 
+#define BT_CALL_EXEC_SIZE 9
+
 /* STI need not end a block. But where time is the count of instructions it does: devices see the time at which a block began, and the interpreter
  * shall come to the same. */
 static bool ends_block(const struct bt *bt, const struct insn *i)
@@ -22,11 +24,23 @@ static bool is_vector(const struct insn *i)
 	return i->op >= X86_OP_FADD || (i->op >= X86_OP_FXSAVE && i->op <= X86_OP_XRSTOR64);
 }
 
-static void call_exec(struct translation *t)
+static void call_exec(struct emit *e, uint32_t id)
 {
-	emit8(&t->e, 0xb8 | HOST_X);
-	emit32(&t->e, t->id);
-	emit_jump_through(&t->e, state_at(BT_EXEC));
+	emit8(e, 0xb8 | HOST_X);
+	emit32(e, id);
+	emit_jump_through(e, state_at(BT_EXEC));
+}
+
+/* What leads into its host code from elsewhere (a stub that found the entry of a misaligned access) leads to behind the table access, and so to
+ * behind what is written here. */
+void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
+{
+	struct emit e = { .base = bt->code, .at = rec->code };
+
+	if (rec[1].code < rec->code + BT_CALL_EXEC_SIZE || rec->calls_exec)
+		return;
+	call_exec(&e, (uint32_t)(rec - bt->insn));
+	rec->trouble = BT_SITE_GIVEN_UP;
 }
 
 /* --- the stack --- */
@@ -569,7 +583,7 @@ static void instruction(struct translation *t)
 	}
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
-	call_exec(t);
+	call_exec(&t->e, t->id);
 }
 
 /* --- the block --- */
