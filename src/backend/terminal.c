@@ -8,6 +8,7 @@
 #include <termios.h>
 #include <unistd.h>
 #include "backend/chardev_fd.h"
+#include "util/fatal.h"
 #include "util/log.h"
 #include "vm/stats.h"
 #include "vm/vcpu.h"
@@ -19,7 +20,7 @@ static volatile sig_atomic_t state;
 enum { TERMINAL_UNTOUCHED, TERMINAL_RAW, TERMINAL_SUSPENDED /* given back for a while */, TERMINAL_RESTORED };
 
 /* Signals that end the process by our own fault or by default. Whoever installs a handler for one of them later keeps
- * ours as the next in the chain; a handler that is there already stays the first. */
+ * ours as the next in the chain; a handler that is there already stays, and has fatal_hook for when it does not know what to do. */
 static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS };
 static struct sigaction before[ARRAY_SIZE(fatal)];
 
@@ -36,12 +37,17 @@ static void set_mode(const struct termios *mode)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-static void died(int signal, siginfo_t *info, void *context)
+static void give_back_at_once(void)
 {
 	if (state == TERMINAL_RAW) {
 		state = TERMINAL_RESTORED;
 		tcsetattr(STDIN_FILENO, TCSANOW, &original);
 	}
+}
+
+static void died(int signal, siginfo_t *info, void *context)
+{
+	give_back_at_once();
 	for (unsigned i = 0; i < ARRAY_SIZE(fatal); i++)
 		if (fatal[i] == signal)
 			sigaction(signal, &before[i], NULL);
@@ -51,6 +57,7 @@ static void died(int signal, siginfo_t *info, void *context)
 
 static void watch_fatal_signals(void)
 {
+	fatal_hook = give_back_at_once;
 	for (unsigned i = 0; i < ARRAY_SIZE(fatal); i++) {
 		sigaction(fatal[i], NULL, &before[i]);
 		if (before[i].sa_handler != SIG_DFL)

@@ -18,7 +18,7 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 	if (strcmp(name, "auto")) {
 		engine = engine_find(name);
 	} else {
-		engine = engine_default(why, sizeof(why));
+		engine = engine_default(o->cpus, why, sizeof(why));
 		if (!engine) {
 			log_error("%s", why);
 			return EXIT_HOST;
@@ -45,6 +45,10 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 	}
 	if (o->cpus > 1 && o->clock == CLOCK_HOST && !(report.capabilities & ENGINE_SMP)) {
 		log_error("engine %s runs one processor only; leave --cpus out, or take another engine", engine->name);
+		return EXIT_USAGE;
+	}
+	if (engine->cpus_max && o->cpus > engine->cpus_max) {
+		log_error("engine %s runs machines of at most %u processors; --engine interp runs more", engine->name, engine->cpus_max);
 		return EXIT_USAGE;
 	}
 	if (options && !engine->has_options) {

@@ -27,7 +27,7 @@ const struct engine *engine_next(const struct engine *previous)
 }
 
 /* The preferred one, unless it turns out to be slower than another: a /dev/kvm without hardware behind it is. */
-const struct engine *engine_default(char *why, size_t size)
+const struct engine *engine_default(unsigned cpus, char *why, size_t size)
 {
 	const struct engine *best = NULL;
 	struct engine_report chosen = { 0 };
@@ -37,6 +37,11 @@ const struct engine *engine_default(char *why, size_t size)
 		struct engine_report report = { 0 };
 		size_t used = strlen(refused);
 		bool usable = !e->probe(&report) && report.usable;
+
+		if (usable && e->cpus_max && cpus > e->cpus_max) {
+			snprintf(report.why, sizeof(report.why), "it runs at most %u processors", e->cpus_max);
+			usable = false;
+		}
 
 		if (usable && (!best || report.mips > chosen.mips)) {
 			if (best)

@@ -24,6 +24,8 @@ struct engine {
 	const char *name, *summary;
 	unsigned slot;                                /* index into vm.engine_data and vcpu.engine_data, unique, below ENGINE_SLOTS */
 	unsigned preference;                          /* the default is the usable engine with the highest one; 0: only by name */
+	unsigned cpus_max;                            /* of processors that a machine may have; 0: as many as there are */
+	bool counts_if_asked;                         /* instructions are counted only where time or a limit depends on it */
 	bool has_options;                             /* "NAME,OPTION,...": vm_init reads vm.config.engine_options */
 	bool writes_unseen;                           /* what its guest stores passes by PAGE_CODE: decoded code is stale after it ran */
 	bool kick_suffices;                           /* kick() alone makes run() return: no signal is sent along */
@@ -68,7 +70,7 @@ SET_DECLARE(struct engine, engines);
 /* engine.c -- NULL if there is none of that name. */
 const struct engine *engine_find(const char *name);
 /* The best usable engine; *why says in one line what was chosen and why. */
-const struct engine *engine_default(char *why, size_t size);
+const struct engine *engine_default(unsigned cpus, char *why, size_t size);
 /* Walks the engines in a fixed order: by preference, then name. */
 const struct engine *engine_next(const struct engine *previous);
 extern const struct engine interp_engine, step_engine, null_engine;

@@ -17,6 +17,12 @@ static void row(FILE *out, const char *group, const char *name, uint64_t value)
 		sum_;                                                                                                  \
 	})
 
+static void print_instructions(struct vm *vm, FILE *out)
+{
+	fprintf(out, "instructions %lu\n", SUM(vm, core.icount));
+	row(out, "instructions", "partial", vm->engine->counts_if_asked && vm->config.clock != CLOCK_INSTRUCTIONS);
+}
+
 static void print_exits(struct vm *vm, FILE *out)
 {
 	static const char *const names[VM_EXIT_REASONS] = {
@@ -95,7 +101,7 @@ static void print_bus(struct vm *vm, FILE *out)
 
 void stats_print(struct vm *vm, FILE *out)
 {
-	fprintf(out, "instructions %lu\n", SUM(vm, core.icount));
+	print_instructions(vm, out);
 	print_exits(vm, out);
 	print_exceptions(vm, out);
 	print_lines(vm, out);

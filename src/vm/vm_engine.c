@@ -46,7 +46,7 @@ int vm_engine_choose(struct vm *vm)
 {
 	char why[400] = "";
 
-	vm->engine = vm->config.engine ? engine_find(vm->config.engine) : engine_default(why, sizeof(why));
+	vm->engine = vm->config.engine ? engine_find(vm->config.engine) : engine_default(vm->config.cpus, why, sizeof(why));
 	if (vm->engine)
 		return check(vm, vm->engine);
 	if (vm->config.engine)

@@ -205,10 +205,8 @@ static int vm_init_(struct vm *vm)
 	struct bt_vm *shared;
 	int error;
 
-	if (vm->config.cpus > BT_CPUS_MAX) {
-		log_error("engine bt runs machines of up to %u processors; --engine interp runs more", BT_CPUS_MAX);
+	if (vm->config.cpus > BT_CPUS_MAX)
 		return -EINVAL;
-	}
 	shared = calloc(1, sizeof(*shared));
 	if (!shared)
 		return -ENOMEM;
@@ -226,13 +224,17 @@ static int vm_init_(struct vm *vm)
 
 static int probe(struct engine_report *report)
 {
-	const char *missing = __builtin_cpu_supports("bmi2") ? NULL : "BMI2 (processors since 2013 have it)";
+	const char *missing = NULL;
 
+	if (!__builtin_cpu_supports("bmi2"))
+		missing = "this host has no BMI2 (processors since 2013 have it); use interp";
+	else if (!bt_table_possible())
+		missing = "this process may not reserve 12 TiB of address space for each processor (ulimit -v, vm.overcommit_memory=2); use interp";
 	report->usable = !missing;
 	report->capabilities = ENGINE_COUNTS | ENGINE_STEPS | ENGINE_SMP;
-	report->mips = 2500;
+	report->mips = 1000; /* at least; less than any hardware */
 	if (missing)
-		snprintf(report->why, sizeof(report->why), "this host has no %s; use interp", missing);
+		snprintf(report->why, sizeof(report->why), "%s", missing);
 	else
 		snprintf(report->why, sizeof(report->why), "32- and 64-bit protected-mode code is translated to host code; the rest is interpreted");
 	return 0;
@@ -293,7 +295,9 @@ const struct engine bt_engine = {
 	.name = "bt",
 	.summary = "binary translation: guest code becomes host code",
 	.slot = BT_SLOT,
-	.preference = 0,
+	.preference = 20,
+	.cpus_max = BT_CPUS_MAX,
+	.counts_if_asked = true,
 	.kick_suffices = true,
 	.probe = probe,
 	.vm_init = vm_init_,

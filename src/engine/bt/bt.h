@@ -220,6 +220,7 @@ static inline struct bt *bt_of(struct vcpu *vcpu)
 }
 
 /* table.c -- the delta tables: docs/bt.md. Own thread, or at a safe point. */
+bool bt_table_possible(void); /* any thread: would the host let one be made? */
 int bt_table_init(struct bt *);
 void bt_table_fini(struct bt *);
 /* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was

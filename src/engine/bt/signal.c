@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 #include "engine/bt/bt.h"
+#include "util/fatal.h"
 
 static const int taken[] = { SIGSEGV, SIGBUS, SIGFPE };
 static struct sigaction before[ARRAY_SIZE(taken)];
@@ -33,6 +34,8 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 		return;
 	}
 	/* Our own fault, or sent by somebody: it comes again, to whom it came before us. */
+	if (fatal_hook)
+		fatal_hook();
 	for (unsigned n = 0; n < ARRAY_SIZE(taken); n++)
 		if (taken[n] == signal)
 			sigaction(signal, &before[n], NULL);

@@ -40,6 +40,13 @@ static int reserve(struct bt *bt, unsigned kind, int fd)
 	return 0;
 }
 
+bool bt_table_possible(void)
+{
+	uint8_t *p = mmap(NULL, BT_KINDS * TABLE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p != MAP_FAILED && !munmap(p, BT_KINDS * TABLE_SIZE);
+}
+
 static int reserve_all(struct bt *bt)
 {
 	int fd = memfd_create("doppel-bt", MFD_CLOEXEC), error = 0;
