@@ -25,7 +25,7 @@ struct image_done {       /* data of the event */
 enum image_op { IMAGE_READ, IMAGE_WRITE, IMAGE_FLUSH, IMAGE_DISCARD, IMAGE_ZERO, IMAGE_ZERO_UNMAP };
 
 /* image.c -- Opens an image, "FILE" or, if IMAGE_WORDS, "FILE,WORD...": a regular file or a block device. 0 or -errno, after an error that
- * says what is wrong. Nobody else can open an image that somebody writes. */
+ * says what is wrong; -EINVAL: the words. Nobody else can open an image that somebody writes. */
 #define IMAGE_READONLY BIT(0)
 #define IMAGE_WORDS BIT(1)
 int image_open(struct image **, const char *spec, unsigned flags);

@@ -158,8 +158,10 @@ static int cable_prepare(struct net *n)
 		error = errno == ENOENT || (errno == ECONNREFUSED && is_socket(n->argument)) ? listen_at(c, &address) : -errno;
 	else if (!error && !n->words.mac)
 		n->mac[NET_MAC - 1] ^= 1; /* both ends may have one name */
-	if (error)
-		log_error("network socket %s: %s", n->argument, strerror(-error));
+	if (error == -ECONNREFUSED)
+		log_error("--net socket=%s: there is a file of that name, which is no socket: take it away, or give another name", n->argument);
+	else if (error)
+		log_error("--net socket=%s: %s", n->argument, strerror(-error));
 	return error;
 }
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include "backend/display.h"
 #include "util/log.h"
+#include "util/socket.h"
 #include "util/signals.h"
 
 #define PORT_FIRST 5900           /* of display 0 */
@@ -80,37 +81,16 @@ static int fail(const struct vnc *v, int error)
 	return error;
 }
 
-/* A socket's name outlives who made it: one that nobody listens on is taken away. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
-	if (fd >= 0)
-		close(fd);
-	return stale;
-}
-
 static int listen_unix(struct vnc *v, const char *path)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		log_error("--display vnc=%s: the path of a socket has up to %zu bytes", path, sizeof(address.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(address.sun_path, path);
-	v->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (v->listen < 0)
-		return fail(v, -errno);
-	mode_t mask = umask(077); /* its user only */
-	int failed = bind(v->listen, (struct sockaddr *)&address, sizeof(address));
-	if (failed && errno == EADDRINUSE && is_stale(&address) && !unlink(path))
-		failed = bind(v->listen, (struct sockaddr *)&address, sizeof(address));
-	int error = failed ? -errno : 0;
-	umask(mask);
-	if (error)
-		return fail(v, error);
+	char what[sizeof(v->unix_path) + 32];
+	snprintf(what, sizeof(what), "--display vnc=%s", path);
+	int fd = socket_listen(what, path, BACKLOG);
+	if (fd < 0)
+		return fd;
+	v->listen = fd;
 	strcpy(v->unix_path, path);
-	return listen(v->listen, BACKLOG) ? fail(v, -errno) : 0;
+	return 0;
 }
 
 static bool is_loopback(const struct sockaddr *address)

@@ -115,8 +115,13 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 {
 	int status = EXIT_OK;
 	for (unsigned i = 0; i < o->disk.count && !status; i++) {
-		if (image_open(&c->disk[i], o->disk.item[i], IMAGE_WORDS))
+		int error = image_open(&c->disk[i], o->disk.item[i], IMAGE_WORDS);
+		if (error)
+			return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+		if (image_size(c->disk[i]) < IMAGE_SECTOR) {
+			log_error("--disk %s: %lu bytes are no sector of a disk", o->disk.item[i], image_size(c->disk[i]));
 			return EXIT_HOST;
+		}
 		status = add_disk(c, board, i, firmware);
 	}
 	for (unsigned i = 0; i < o->net.count && !status; i++)

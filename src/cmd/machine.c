@@ -6,6 +6,7 @@
 #include "backend/chardev.h"
 #include "backend/image.h"
 #include "cmd/cmd.h"
+#include "device/ata.h"
 #include "util/log.h"
 
 /* A wrong word is the user's mistake, a file that cannot be made is the host's. */
@@ -55,10 +56,24 @@ static int parse_boot_order(const char *list, uint16_t *order)
 
 static int open_list(struct image **images, const struct option_list *list, unsigned flags)
 {
-	for (unsigned i = 0; i < list->count; i++)
-		if (image_open(&images[i], list->item[i], flags))
-			return EXIT_HOST;
+	for (unsigned i = 0; i < list->count; i++) {
+		int error = image_open(&images[i], list->item[i], flags);
+		if (error)
+			return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+	}
 	return EXIT_OK;
+}
+
+static int open_cdroms(struct image **images, const struct option_list *list)
+{
+	int status = open_list(images, list, IMAGE_READONLY);
+	for (unsigned i = 0; i < list->count && !status; i++) {
+		if (image_size(images[i]) >= CD_BLOCK)
+			continue;
+		log_error("--cdrom %s: %lu bytes are no block of a CD", list->item[i], image_size(images[i]));
+		status = EXIT_HOST;
+	}
+	return status;
 }
 
 static int open_media(struct machine *m, const struct run_options *o)
@@ -67,7 +82,7 @@ static int open_media(struct machine *m, const struct run_options *o)
 	if (!status)
 		status = cards_open(&m->cards, &o->cards, &m->board, o->name ? o->name : MACHINE_NAME, o->bios);
 	if (!status)
-		status = open_list(m->board.cdrom, &o->cdrom, IMAGE_READONLY);
+		status = open_cdroms(m->board.cdrom, &o->cdrom);
 	if (!status)
 		status = open_list(m->board.floppy, &o->floppy, IMAGE_WORDS);
 	return status;

@@ -9,6 +9,7 @@
 #include "cmd/verify.h"
 #include "control/control.h"
 #include "gdb/gdb.h"
+#include "util/file.h"
 #include "util/log.h"
 #include "vm/stats.h"
 
@@ -116,6 +117,8 @@ static int check(const struct run_options *o)
 	}
 	if (o->screenshot && picture_check_name(o->screenshot))
 		return EXIT_USAGE;
+	if ((o->screenshot && file_can_replace(o->screenshot)) || (o->screen_text && file_can_replace(o->screen_text)))
+		return EXIT_HOST;
 	if (o->trace) {
 		unsigned events;
 		if (trace_parse(o->trace, &events))

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "gdb/gdb.h"
 #include "util/log.h"
+#include "util/socket.h"
 #include "util/options.h"
 
 #define INTERRUPT 3
@@ -227,36 +228,15 @@ static int listen_tcp(struct gdb_server *s, const char *where)
 	return bind(s->listener, (struct sockaddr *)&address, sizeof(address)) || listen(s->listener, 1) ? -errno : 0;
 }
 
-/* A socket that nobody listens at any more. */
-static bool left_behind(const struct sockaddr_un *address)
+static int listen_unix(struct gdb_server *s, const char *where, const char *path)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
-	struct stat st;
-
-	if (fd >= 0)
-		close(fd);
-	return refused && !lstat(address->sun_path, &st) && S_ISSOCK(st.st_mode);
-}
-
-static int listen_unix(struct gdb_server *s, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-	if (!*path) {
-		log_error("--gdb unix: the path of a socket must follow, as unix:PATH");
-		return -EINVAL;
-	}
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	if (left_behind(&address))
-		unlink(path);
-	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (s->listener < 0 || bind(s->listener, (struct sockaddr *)&address, sizeof(address)))
-		return -errno;
+	char what[sizeof(s->path) + 32];
+	snprintf(what, sizeof(what), "--gdb %s", where);
+	s->listener = socket_listen(what, path, 1);
+	if (s->listener < 0)
+		return -EINVAL; /* it has been told */
 	strcpy(s->path, path);
-	return chmod(path, 0600) || listen(s->listener, 1) ? -errno : 0;
+	return 0;
 }
 
 int gdb_open(struct gdb **out, struct vm *vm, const char *where)
@@ -276,7 +256,7 @@ int gdb_open(struct gdb **out, struct vm *vm, const char *where)
 	g->selected = vm->vcpu[0];
 	g->debugger.notify = notify;
 	g->debugger.arg = s;
-	error = strncmp(where, "unix:", 5) ? listen_tcp(s, where) : listen_unix(s, where + 5);
+	error = strncmp(where, "unix:", 5) ? listen_tcp(s, where) : listen_unix(s, where, where + 5);
 	if (error && error != -EINVAL)
 		log_error("--gdb %s: %s", where, strerror(-error));
 	if (error)

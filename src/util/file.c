@@ -48,3 +48,25 @@ int file_replace(const char *path, const void *data, size_t size)
 	free(fresh);
 	return error;
 }
+
+int file_can_replace(const char *path)
+{
+	struct stat status;
+	char *fresh = NULL;
+	int error = 0;
+
+	if (!stat(path, &status) && S_ISDIR(status.st_mode))
+		error = -EISDIR;
+	else if (!stat(path, &status) && !S_ISREG(status.st_mode))
+		error = access(path, W_OK) ? -errno : 0;
+	else if (asprintf(&fresh, "%s.new", path) < 0)
+		return -ENOMEM;
+	else
+		error = write_file(fresh, "", 0);
+	if (fresh && !error)
+		unlink(fresh);
+	if (error)
+		log_error("%s: %s", path, strerror(-error));
+	free(fresh);
+	return error;
+}

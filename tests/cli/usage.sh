@@ -8,7 +8,7 @@ set +e # statuses are what is tested here
 # says NAME STATUS TEXT ARGUMENT...: doppel ARGUMENT... ends with STATUS, and TEXT (an extended regular expression) is in
 # what it prints.
 says() {
-	local name=$1 status=$2 text=$3 got output
+	local name=$1 status=$2 text=$3 got
 	shift 3
 	output=$(timeout 20 "$DOPPEL" "$@" </dev/null 2>&1)
 	got=$?
@@ -79,4 +79,25 @@ says "garbage as a kernel" 1 "nothing that is known" run --kernel "$k"
 says "text as a kernel" 1 "it is text" run --kernel "$scratch/text"
 says "a compressed kernel" 1 "gunzip" run --kernel "$scratch/gzip"
 says "a missing initrd" 1 "No such file" run --kernel "$k" --initrd "$scratch/missing"
+
+# Devices: a kernel that halts for good, so that what is wrong is the device.
+kernel halts '\xfa\xf4'
+g=$scratch/halts
+printf abc >"$scratch/three"
+head -c 4096 /dev/zero >"$scratch/disk"
+alone() { # NAME STATUS TEXT ARGUMENT...: as says, and nothing else is printed.
+	says "$@"
+	if (($(wc -l <<<"$output") != 1)); then not_ok "$1: in one line" "${output//$'\n'/; }"; fi
+}
+alone "a disk on no bus" 2 "any.ide.virtio" run --kernel "$g" --disk "$scratch/disk,bus=scsi"
+alone "a disk in no slot" 2 "between 1 and 31" run --kernel "$g" --disk "$scratch/disk,slot=99"
+alone "a disk without queues" 2 "between 1 and 16" run --kernel "$g" --disk "$scratch/disk,queues=0"
+alone "a disk that is less than a sector" 1 "three: 3 bytes" run --kernel "$g" --disk "$scratch/three"
+alone "a CD that is less than a block" 1 "three: 3 bytes" run --kernel "$g" --cdrom "$scratch/three"
+alone "no such network" 2 "there are user" run --kernel "$g" --net foo
+alone "no such card" 2 "virtio.e1000" run --kernel "$g" --net "socket=$scratch/net,model=ne2000"
+alone "a cable to a file" 1 "no socket" run --kernel "$g" --net "socket=$scratch/text"
+alone "GDB at a file" 2 "no socket" run --kernel "$g" --gdb "unix:$scratch/text" --paused
+alone "a picture that cannot be written" 1 "No such file" run --kernel "$g" --screenshot "$scratch/none/x.ppm"
+equal "what is no socket is left as it is" "$(<"$scratch/text")" "a letter"
 exit 0
