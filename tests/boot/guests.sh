@@ -49,6 +49,12 @@ for engine in $(all_engines); do
                         [[ $engine != kvm ]] || words=(--append hardware)
                         run_guest "$engine" "$name" "${words[@]}"
                         ;;
+                clocks)
+                        run_guest "$engine" "$name"
+                        label="$name (a minute)"
+                        ! counts "$engine" || run_guest "$engine" "$name" --clock instructions
+                        label=
+                        ;;
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;
                 escape)
