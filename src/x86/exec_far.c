@@ -137,6 +137,12 @@ static bool through_system(struct x86_core *core, const struct insn *i, struct t
 	return true;
 }
 
+void x86_check_offset(struct x86_core *core, const struct insn *i, const struct x86_descriptor *cs, uint64_t offset)
+{
+	if (!x86_code_offset_ok(core, cs->raw, offset))
+		x86_raise_error(core, i, VECTOR_GP, 0);
+}
+
 /* Finds and checks the target in protected mode. True: a task switch did it all. */
 static bool find_target(struct x86_core *core, const struct insn *i, uint16_t selector, uint64_t offset, bool call,
 			struct target *t)
@@ -150,8 +156,8 @@ static bool find_target(struct x86_core *core, const struct insn *i, uint16_t se
 		check_direct(core, i, t);
 	else if (through_system(core, i, t, call))
 		return true;
-	if (!x86_code_offset_ok(core, t->cs.raw, t->offset))
-		x86_raise_error(core, i, VECTOR_GP, 0);
+	if (t->cpl == core->cpl) /* else once the new stack is found: SDM 2A CALL, "more privilege" */
+		x86_check_offset(core, i, &t->cs, t->offset);
 	x86_descriptor_touch(core, i, &t->cs);
 	return false;
 }
@@ -192,6 +198,7 @@ static struct x86_frame call_inner(struct x86_core *core, const struct insn *i, 
 	uint64_t sp, param[31];
 	struct x86_segment ss = x86_tss_stack(core, i, t->cpl, 0, 0, &sp);
 
+	x86_check_offset(core, i, &t->cs, t->offset);
 	f = x86_frame_new(core, i, ss, sp, t->cpl, core->mode & MODE_LONG ? 0 : x86_selector_error(ss.selector));
 	for (unsigned n = 0; n < t->params; n++)
 		param[n] = x86_frame_pop(core, &old, t->size);
@@ -228,8 +235,7 @@ EXEC(call_far)
 	x86_leave_at(core, i, t.offset);
 }
 
-void x86_return_code(struct x86_core *core, const struct insn *i, uint16_t selector, uint64_t offset,
-		     struct x86_descriptor *cs)
+void x86_return_code(struct x86_core *core, const struct insn *i, uint16_t selector, struct x86_descriptor *cs)
 {
 	unsigned rpl = selector & 3;
 
@@ -245,8 +251,6 @@ void x86_return_code(struct x86_core *core, const struct insn *i, uint16_t selec
 		bad(core, i, VECTOR_GP, selector);
 	if (!(attr & SEGA_P))
 		bad(core, i, VECTOR_NP, selector);
-	if (!x86_code_offset_ok(core, cs->raw, offset))
-		x86_raise_error(core, i, VECTOR_GP, 0);
 }
 
 struct x86_segment x86_return_stack(struct x86_core *core, const struct insn *i, uint16_t selector, unsigned cpl,
@@ -294,8 +298,9 @@ EXEC(ret_far)
 		return;
 	}
 	unsigned cpl = selector & 3;
-	x86_return_code(core, i, selector, offset, &cs);
+	x86_return_code(core, i, selector, &cs);
 	if (cpl == core->cpl) {
+		x86_check_offset(core, i, &cs, offset);
 		x86_descriptor_touch(core, i, &cs);
 		x86_frame_commit(core, &f);
 		x86_segment_set_code(core, &cs, selector, cpl);
@@ -306,6 +311,7 @@ EXEC(ret_far)
 	uint64_t sp = x86_frame_pop(core, &f, i->osize);
 	uint16_t ss_selector = (uint16_t)x86_frame_pop(core, &f, i->osize);
 	struct x86_segment ss = x86_return_stack(core, i, ss_selector, cpl, to64);
+	x86_check_offset(core, i, &cs, offset);
 	x86_descriptor_touch(core, i, &cs);
 	core->cpu.seg[SEG_SS] = ss;
 	x86_segment_set_code(core, &cs, selector, cpl);

@@ -112,7 +112,7 @@ static void iret_protected(struct x86_core *core, const struct insn *i)
 		iret_to_v86(core, i, &f, offset, selector, flags);
 		return;
 	}
-	x86_return_code(core, i, selector, offset, &cs);
+	x86_return_code(core, i, selector, &cs);
 	bool outer = cpl != core->cpl;
 	if (outer || from64) {
 		bool to64 = (core->mode & MODE_LONG) && (x86_descriptor_attr(cs.raw) & SEGA_L);
@@ -120,6 +120,7 @@ static void iret_protected(struct x86_core *core, const struct insn *i)
 		uint16_t ss_selector = (uint16_t)x86_frame_pop(core, &f, i->osize);
 		ss = x86_return_stack(core, i, ss_selector, cpl, to64);
 	}
+	x86_check_offset(core, i, &cs, offset);
 	x86_descriptor_touch(core, i, &cs);
 
 	/* Nothing can fault from here on. The flags obey the privilege before the return. */

@@ -12,9 +12,10 @@ struct x86_descriptor;
 #undef OP
 #undef OP_VARIANT
 
-/* exec_far.c -- the checks of a far return's CS:RIP and of the outer SS, which RET and IRET share; raise for i. */
-void x86_return_code(struct x86_core *, const struct insn *i, uint16_t selector, uint64_t offset,
-		     struct x86_descriptor *cs);
+/* exec_far.c -- the checks of a far return's CS, of the outer SS, and then of RIP (SDM 2B RET has this order), which RET and IRET share; raise
+ * for i. */
+void x86_return_code(struct x86_core *, const struct insn *i, uint16_t selector, struct x86_descriptor *cs);
+void x86_check_offset(struct x86_core *, const struct insn *i, const struct x86_descriptor *cs, uint64_t offset);
 struct x86_segment x86_return_stack(struct x86_core *, const struct insn *i, uint16_t selector, unsigned cpl,
 				    bool to64);
 /* Sets the stack pointer popped with this size, once CS and SS are loaded. */

@@ -10,7 +10,7 @@
 
 #define TABLES 0x100000ULL /* page tables: 16 pages from here */
 #define TABLE_PAGES 16u
-#define DEFAULT_CASES 300000u
+#define DEFAULT_CASES 200000u
 #define CODE 0x4000ULL
 
 enum paging { BITS32, PAE, LEVEL4, PAGINGS };
