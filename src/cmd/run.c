@@ -95,7 +95,7 @@ COMMAND(run_command);
 static bool written(const struct option_list *images)
 {
 	for (unsigned i = 0; i < images->count; i++)
-		if (!strstr(images->item[i], ",readonly"))
+		if (!strstr(images->item[i], ",readonly") && !strstr(images->item[i], ",snapshot"))
 			return true;
 	return false;
 }
@@ -126,7 +126,7 @@ static int check(const struct run_options *o)
 		trace_set(events);
 	}
 	if (o->verify && (written(&o->cards.disk) || written(&o->floppy))) {
-		log_error("--verify: two machines cannot write to one disk; put \",readonly\" behind the file's name");
+		log_error("--verify: two machines cannot write to one disk; put \",snapshot\" or \",readonly\" behind the file's name");
 		return EXIT_USAGE;
 	}
 	if (o->name && !control_name_valid(o->name)) {
@@ -220,6 +220,14 @@ static int run(int argc, char **argv)
 		return status;
 	if (!o.kernel && !o.bios && (o.cards.disk.count || o.cdrom.count || o.floppy.count))
 		o.bios = BIOS_SEABIOS;
+	if (o.verify && o.engine) {
+		log_error("--verify %s says which engine runs the guest: leave --engine %s away", o.verify, o.engine);
+		return EXIT_USAGE;
+	}
+	if (o.verify && !strcmp(o.verify, VERIFY_REFERENCE)) {
+		log_error("--verify %s: the interpreter is what the others are compared with; --verify bt, say", o.verify);
+		return EXIT_USAGE;
+	}
 	if (o.verify) {
 		o.engine = o.verify;
 		o.clock = CLOCK_INSTRUCTIONS;

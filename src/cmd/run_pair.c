@@ -22,7 +22,7 @@ static int make_pair(void *arg, struct vm *vm[2], bool quiet)
 	silent.serial = (struct option_list){ { "none" }, 1 };
 	silent.debugcon = silent.bios_log = NULL;
 	p->verified = p->reference = *p->like;
-	p->reference.config.engine = "interp";
+	p->reference.config.engine = VERIFY_REFERENCE;
 	int status = machine_read(&p->verified, p->options);
 	if (!status)
 		status = machine_set_up(&p->verified, quiet ? &silent : &loud);

@@ -3,6 +3,8 @@
 #pragma once
 #include "cmd/machine.h"
 
+#define VERIFY_REFERENCE "interp" /* the engine that all others are compared with */
+
 struct verify_maker { /* the caller's way to two equal machines */
 	/* Makes both machines, with CLOCK_INSTRUCTIONS and without any input: pair[0] with the engine that is verified, pair[1] with interp. With
 	 * `quiet` neither has an output. 0, or an exit status after an error message. */

@@ -114,6 +114,10 @@ int x86_model_parse(struct x86_model *m, const char *text, char *why, size_t siz
 	char word[32];
 
 	*why = 0;
+	if (*text == ',' || strstr(text, ",,") || (*text && text[strlen(text) - 1] == ',')) {
+		snprintf(why, size, "%s: a word is missing beside a comma", text);
+		return -1;
+	}
 	if (!option_word(&text, word, sizeof(word)) || !(base = x86_model_find(word))) {
 		const char *names[16], *nearest;
 		unsigned count = 0;

@@ -38,6 +38,10 @@ says "help --help" 0 "Usage: doppel help" help --help
 says "help of no command" 2 "there is no command" help xyzzy
 says "a misspelt command" 2 'did you mean "doppel run"' rnu
 says "an option without a command" 2 "a command comes first" --kernel x
+says "--verify with --engine" 2 "leave --engine interp away" run --kernel "$k" --verify step --engine interp
+says "--verify interp" 2 "what the others are compared with" run --kernel "$k" --verify interp
+says "--verify and a disk that is written" 2 'put ",snapshot" or ",readonly"' run --verify step --disk "$k"
+says "--cpu with a word missing" 2 "a word is missing" run --kernel "$k" --cpu v2,
 says "engines" 0 "^interp +yes" engines
 says "engines: which one is taken" 0 "^doppel run takes [a-z]+: " engines
 says "engines takes no words" 2 "not understood" engines all

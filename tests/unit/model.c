@@ -33,6 +33,7 @@ static void check_parse(void)
 	ok(parsed("v2,-lm") && !has(FEATURE_SYSCALL) && !has(FEATURE_CX16) && has(FEATURE_PAE), "-lm");
 	ok(parsed("pentium,+pae") && model.physical_bits == 36, "+pae widens physical addresses");
 	ok(!parsed("pentium,+lm") && strstr(why, "no leaf"), "a pentium cannot announce lm: %s", why);
+	ok(!parsed("v2,") && !parsed(",v2") && !parsed("v2,,+aes") && strstr(why, "missing"), "a word is missing: %s", why);
 	ok(!parsed("v2,+nonsense") && strstr(why, "no feature"), "an unknown feature: %s", why);
 	ok(!parsed("v2,aes") && strstr(why, "+aes"), "a feature without a sign: %s", why);
 	ok(!parsed("v4") && strstr(why, "did you mean v"), "an unknown model: %s", why);
