@@ -163,9 +163,10 @@ static int engine(int argc, char **argv);
 static const struct command engine_command = {
 	.name = "engine",
 	.summary = "Hands a machine's processors to another engine while it runs",
-	.usage = "NAME [ENGINE]",
+	.usage = "NAME [ENGINE[,OPTION...]]",
 	.options = no_options,
-	.notes = "Prints for how long nothing ran. \"doppel engines\" lists them; without ENGINE: which one the machine has.\n",
+	.notes = "Prints for how long nothing ran. \"doppel engines\" lists them; without ENGINE: which one the machine has.\n"
+		 "Options are those of \"doppel run --engine\", when the machine comes to that engine for the first time.\n",
 	.run = engine,
 };
 COMMAND(engine_command);

@@ -34,6 +34,12 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 			  nearest ? nearest : "", nearest ? "?" : "");
 		return EXIT_USAGE;
 	}
+	if (options && !engine->check_options) {
+		log_error("engine %s has no options, so there is nothing for %s to say", engine->name, options);
+		return EXIT_USAGE;
+	}
+	if (options && engine->check_options(options + 1))
+		return EXIT_USAGE;
 	struct engine_report report = { 0 };
 	if (engine->probe(&report) || !report.usable) {
 		log_error("engine %s cannot run here: %s", engine->name, report.why);
@@ -51,11 +57,7 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 		log_error("engine %s runs machines of at most %u processors; --engine interp runs more", engine->name, engine->cpus_max);
 		return EXIT_USAGE;
 	}
-	if (options && !engine->has_options) {
-		log_error("engine %s has no options, so there is nothing for %s to say", engine->name, options);
-		return EXIT_USAGE;
-	}
-	if (why[0] && (o->verbose || isatty(STDERR_FILENO))) /* who looks on may want to know; a script's output stays what it was */
+	if (why[0] && (o->engine || o->verbose || isatty(STDERR_FILENO))) /* who asks, or looks on, wants to know; a script's output stays what it was */
 		log_info("engine %s", why);
 	else if (o->verbose)
 		log_info("engine %s: %s", engine->name, report.why);

@@ -26,7 +26,9 @@ struct engine {
 	unsigned preference;                          /* the default is the usable engine with the highest one; 0: only by name */
 	unsigned cpus_max;                            /* of processors that a machine may have; 0: as many as there are */
 	bool counts_if_asked;                         /* instructions are counted only where time or a limit depends on it */
-	bool has_options;                             /* "NAME,OPTION,...": vm_init reads vm.config.engine_options */
+	/* "NAME,OPTION,...": 0, or -EINVAL after log_error if those are none of its options. vm_init finds them in vm.engine_options[slot]. NULL: it has
+	 * none. */
+	int (*check_options)(const char *options);
 	bool writes_unseen;                           /* what its guest stores passes by PAGE_CODE: decoded code is stale after it ran */
 	bool kick_suffices;                           /* kick() alone makes run() return: no signal is sent along */
 	int (*probe)(struct engine_report *);         /* 0; fills the report */

@@ -54,6 +54,7 @@ struct vm {
 	/* By engine->slot: those that are set up for this VM, which the interpreter always is. One that was left stays, so that going back is
 	 * quick; it hears of what changes. */
 	const struct engine *_Atomic engines[ENGINE_SLOTS];
+	char *engine_options[ENGINE_SLOTS]; /* that the engine was set up with; NULL: none */
 	void *engine_data[ENGINE_SLOTS]; /* by engine->slot: the engine's own, of the VM; each vCPU has the same */
 	struct vcpu **vcpu;          /* config.cpus of them */
 
@@ -103,6 +104,9 @@ void vm_reset(struct vm *);
  * ran. -EALREADY, without a message, when it is the present one; another -errno, after log_error, when the other cannot run here or
  * cannot take the machine: then it goes on as before. */
 int vm_engine_switch(struct vm *, const struct engine *, uint64_t *ns);
+/* As before, with options for the engine, "irqchip=user,...". -EBUSY, after log_error, when it was set up before with others: they cannot change while
+ * the machine lives. NULL: as it was set up, or its defaults. */
+int vm_engine_switch_with(struct vm *, const struct engine *, const char *options, uint64_t *ns);
 /* For vm.c and vcpu.c: chooses by the configuration, and sets up; then the processors. 0 or -errno, after log_error. vm_engines_fini,
  * vcpu_engines_fini: after a failure, too. */
 int vm_engine_choose(struct vm *);

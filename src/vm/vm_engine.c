@@ -8,6 +8,7 @@
  *
  * Whatever fails, the machine goes on as before: nothing of the old engine is given up before the new one has loaded all. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "engine/engine.h"
@@ -65,6 +66,7 @@ static void tear_down(struct vm *vm, const struct engine *engine)
 		engine->vm_fini(vm);
 }
 
+
 static int set_up(struct vm *vm, const struct engine *engine)
 {
 	int error = engine->vm_init ? engine->vm_init(vm) : 0;
@@ -78,18 +80,36 @@ static int set_up(struct vm *vm, const struct engine *engine)
 	return 0;
 }
 
+static int keep_options(struct vm *vm, const struct engine *engine, const char *options)
+{
+	vm->engine_options[engine->slot] = options ? strdup(options) : NULL;
+	return options && !vm->engine_options[engine->slot] ? -ENOMEM : 0;
+}
+
+static void drop_options(struct vm *vm, const struct engine *engine)
+{
+	free(vm->engine_options[engine->slot]);
+	vm->engine_options[engine->slot] = NULL;
+}
+
 int vm_engines_init(struct vm *vm)
 {
-	int error = set_up(vm, vm->engine);
+	int error = keep_options(vm, vm->engine, vm->config.engine_options);
+
+	if (!error)
+		error = set_up(vm, vm->engine);
 
 	return !error && vm->engine != &interp_engine ? set_up(vm, &interp_engine) : error;
 }
 
 void vm_engines_fini(struct vm *vm)
 {
-	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++)
+	for (unsigned slot = 0; slot < ENGINE_SLOTS; slot++) {
 		if (vm->engines[slot])
 			tear_down(vm, vm->engines[slot]);
+		free(vm->engine_options[slot]);
+		vm->engine_options[slot] = NULL;
+	}
 }
 
 int vcpu_engines_init(struct vcpu *vcpu)
@@ -210,6 +230,22 @@ static void go_back(struct vm *vm, const struct engine *from)
 		give(vm->vcpu[i], from);
 }
 
+/* Options are for an engine that is not set up yet: a thread may stand still inside one that is. */
+static int take_options(struct vm *vm, const struct engine *to, const char *options)
+{
+	const char *has = vm->engine_options[to->slot];
+
+	if (!options)
+		return 0;
+	if (!vm->engines[to->slot])
+		return keep_options(vm, to, options);
+	if (has && !strcmp(has, options))
+		return 0;
+	log_error("engine %s has been set up for this machine with %s%s; its options cannot change while the machine lives", to->name,
+		  has ? "options " : "its defaults", has ? has : "");
+	return -EBUSY;
+}
+
 static int change(struct vm *vm, const struct engine *from, const struct engine *to)
 {
 	bool fresh = !vm->engines[to->slot];
@@ -245,11 +281,24 @@ static int change(struct vm *vm, const struct engine *from, const struct engine 
 
 int vm_engine_switch(struct vm *vm, const struct engine *to, uint64_t *ns)
 {
+	return vm_engine_switch_with(vm, to, NULL, ns);
+}
+
+int vm_engine_switch_with(struct vm *vm, const struct engine *to, const char *options, uint64_t *ns)
+{
 	const struct engine *from;
 	uint64_t began;
-	int error = check(vm, to);
+	int error = 0;
 
 	*ns = 0;
+	if (options && !to->check_options) {
+		log_error("engine %s has no options", to->name);
+		error = -EINVAL;
+	} else if (options) {
+		error = to->check_options(options);
+	}
+	if (!error)
+		error = check(vm, to);
 	if (!error && to == &null_engine) {
 		log_error("engine null runs nothing, and a guest would not bear that");
 		error = -EINVAL;
@@ -264,7 +313,11 @@ int vm_engine_switch(struct vm *vm, const struct engine *to, uint64_t *ns)
 		log_error("the machine has ended");
 		error = -ESHUTDOWN;
 	} else {
-		error = from == to ? -EALREADY : change(vm, from, to);
+		error = take_options(vm, to, options);
+		if (!error)
+			error = from == to ? -EALREADY : change(vm, from, to);
+		if (!vm->engines[to->slot])
+			drop_options(vm, to);
 	}
 	*ns = monotonic() - began;
 	if (!error) {

@@ -115,15 +115,25 @@ before=$(ran a)
 check "engine: it runs with that" "$(ran a)" until_true advances a
 says "engine: to the same" 1 'with engine step already' engine a step
 says "engine: to none" 1 'no engine intrep; did you mean interp' engine a intrep
+says "engine: options where there are none" 1 'engine interp has no options' engine a interp,fast
+says "engine: an option that there is not" 1 "engine kvm has no option 'fast'" engine a kvm,fast
 says "engine: to one that runs nothing" 1 'runs nothing' engine a null
 says "engine: still as before" 0 '^step$' engine a
+batch() { printf '%s\n' engine nonsense 'engine step' 'engine interp' 'engine step' | "$DOPPEL" control a; }
+answers=$(batch 2>"$scratch/batch"); status=$?
+equal 'control: an error is its exit status' "$status" 1
+equal 'control: requests one after the other' "$(sed 's/;.*//' <<<"$answers" | tr '\n' ' ')" 'step engine interp, was step engine step, was interp '
+contains 'control: errors are told apart' "$(cat "$scratch/batch")" "nonsense: there is no command 'nonsense'"
+contains 'control: the engine that it has already' "$(cat "$scratch/batch")" 'engine step: it runs with engine step already'
+check 'control: no errors' 'another status' eval 'echo engine | "$DOPPEL" control a >/dev/null'
+says 'control: a machine that there is not' 1 'no machine named none' control none
 says "engine: while it is paused" 0 '^$' pause a
 says "engine: a change" 0 'engine interp, was step' engine a interp
 says "engine: it is still paused" 0 '^a .* interp .* paused' list
 says "engine: resume" 0 '^$' resume a
 before=$(ran a)
 check "engine: it goes on" "$(ran a)" until_true advances a
-contains "engine: the changes are counted" "$("$DOPPEL" stats a)" 'engine.switches 2'
+contains "engine: the changes are counted" "$("$DOPPEL" stats a)" 'engine.switches 4'
 
 says "trace: events of no such name" 1 "no event 'xyzzy'.*exit" trace a xyzzy
 says "trace" 0 '^$' trace a exit

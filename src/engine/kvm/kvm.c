@@ -89,6 +89,13 @@ static int take_options(struct kvm_vm *k, const char *options)
 	return 0;
 }
 
+static int check_options(const char *options)
+{
+	struct kvm_vm scratch = { 0 };
+
+	return take_options(&scratch, options);
+}
+
 static int open_vm(struct kvm_vm *k)
 {
 	uint64_t identity = IDENTITY_MAP_ADDRESS;
@@ -134,7 +141,7 @@ static int kvm_vm_init(struct vm *vm)
 	k->found = kvm_find_out();
 	vm->engine_data[KVM_SLOT] = k;
 	k->irqchip = k->found->hardware; /* elsewhere processors would go in and out all the time, and the chips with them */
-	error = vm->engine == &kvm_engine ? take_options(k, vm->config.engine_options) : 0; /* else they are another's */
+	error = take_options(k, vm->engine_options[KVM_SLOT]);
 	if (!error)
 		error = open_vm(k);
 	if (error >= 0) {
@@ -158,10 +165,15 @@ static int kvm_vm_init(struct vm *vm)
 	return error;
 }
 
-/* While another engine had the processors the guest changed its page tables, and the kernel did not look. */
+/* While another engine had the processors the guest changed its page tables, and the kernel did not look. With nested paging only the processors'
+ * own translations are stale: they go as the state is loaded. */
 static int kvm_take_over(struct vm *vm)
 {
-	return MIN(kvm_forget_tables(vm), 0);
+	if (kvm_of(vm)->found->keeps_tables)
+		return MIN(kvm_forget_tables(vm), 0);
+	for (unsigned i = 0; i < vm->config.cpus; i++)
+		kvm_vcpu_of(vm->vcpu[i])->flush = true;
+	return 0;
 }
 
 const struct engine kvm_engine = {
@@ -169,7 +181,7 @@ const struct engine kvm_engine = {
 	.summary = "hardware assisted, through Linux's KVM",
 	.slot = KVM_SLOT,
 	.preference = 30,
-	.has_options = true,
+	.check_options = check_options,
 	.writes_unseen = true,
 	.probe = kvm_probe,
 	.vm_init = kvm_vm_init,

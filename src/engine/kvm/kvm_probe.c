@@ -29,6 +29,10 @@ static void explain_error(int error, char *text, size_t size)
 		explain_rights(text, size);
 	else if (error == -ENODEV || error == -ENXIO)
 		snprintf(text, size, "nothing is behind /dev/kvm: sudo modprobe kvm_intel (or kvm_amd)");
+	else if (error == -EBUSY)
+		snprintf(text, size, "another hypervisor has this host's virtualization (VirtualBox, VMware): end its machines, or unload its modules");
+	else if (error == -ENOTTY)
+		snprintf(text, size, "/dev/kvm is another device than KVM's: sudo rm /dev/kvm && sudo modprobe kvm_intel (or kvm_amd)");
 	else if (error == -ENOSYS)
 		snprintf(text, size, "/dev/kvm speaks too old a version of the interface: Linux 4.13 or later is needed");
 	else

@@ -313,14 +313,17 @@ static void find_driver(char *name, size_t size)
 static void find_out(struct kvm_found *f)
 {
 	static const unsigned needed = BIT(KVM_FLAT) | BIT(KVM_PAGED) | BIT(KVM_LONG) | BIT(KVM_LONG_USER) | BIT(KVM_COMPATIBLE);
-	int system = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int system = open("/dev/kvm", O_RDWR | O_CLOEXEC), version;
 
 	if (system < 0) {
 		f->error = -errno;
 		return;
 	}
 	find_driver(f->driver, sizeof(f->driver));
-	if (kvm_call(system, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION || !kvm_has(system, KVM_CAP_IMMEDIATE_EXIT))
+	version = kvm_call(system, KVM_GET_API_VERSION, NULL);
+	if (version < 0)
+		f->error = version;
+	else if (version != KVM_API_VERSION || !kvm_has(system, KVM_CAP_IMMEDIATE_EXIT))
 		f->error = -ENOSYS;
 	for (unsigned m = 0; m < KVM_MODES && !f->error; m++) {
 		f->mips[m] = try_mode(system, m, &f->error);
