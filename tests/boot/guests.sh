@@ -55,7 +55,7 @@ for engine in $(all_engines); do
                         ! counts "$engine" || run_guest "$engine" "$name" --clock instructions
                         label=
                         ;;
-                storm) run_guest "$engine" "$name" --cpus 2 ;; # one changes the other's page tables
+                latency | storm) run_guest "$engine" "$name" --cpus 2 ;; # one processor interrupts the other, or changes its page tables
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;
                 escape)
