@@ -9,7 +9,7 @@ set -euo pipefail
 run() {
         boot_linux linux-cloud "number=$3" 'date; nproc; for i in 1 2 3; do (seq 20000 | md5sum) & done; wait' \
                 --engine "$1" --cpus "$2" --clock instructions --stats --hash
-        print=$err
+        print=$(grep -v '^bt\.ns\.' <<<"$err") # time of the host
         # shellcheck disable=SC2154 # lib.sh sets it
         equal "$1: $2 processors: a run ends well" "$status $guest" '0 0'
 }
