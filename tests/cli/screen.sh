@@ -23,7 +23,7 @@ wrong_options() {
         refused 'VNC at a port that there is not' 2 'an address is :N or HOST:N' --display vnc=:99999
         refused 'VNC at an unknown host' 1 'nowhere.invalid:1' --display vnc=nowhere.invalid:1
         refused 'VNC at a socket in no folder' 1 'No such file' --display "vnc=$scratch/none/vnc"
-        refused 'VNC at a socket with too long a name' 1 'has up to' --display "vnc=/$(printf '%0200d' 0)"
+        refused 'VNC at a socket with too long a name' 2 'has 1 to 107 bytes' --display "vnc=/$(printf '%0200d' 0)"
         refused 'VNC with a password from no file' 1 'No such file' --display "vnc=$scratch/vnc,password-file=$scratch/none"
         echo 'much too long' >"$scratch/password"
         refused 'VNC with too long a password' 2 'up to 8 characters' --display "vnc=$scratch/vnc,password-file=$scratch/password"
@@ -75,7 +75,7 @@ sockets() {
         equal 'VNC: the socket is its user'"'"'s only' "$(stat -c %a "$scratch/vnc")" 700
         check 'VNC: the password opens' 'refused' env VNC_PASSWORD=secret timeout 30 "$viewer" "$scratch/vnc" "save=$scratch/v.ppm"
         check 'VNC: another one does not' 'it did' bash -c "! VNC_PASSWORD=guess timeout 30 '$viewer' '$scratch/vnc' size"
-        refused 'VNC: a socket in use' 1 'in use' --display "vnc=$scratch/vnc"
+        refused 'VNC: a socket in use' 1 'somebody else listens' --display "vnc=$scratch/vnc"
         check 'VNC: whose it is keeps it' 'it is gone' test -S "$scratch/vnc"
         first=$child
         kill -KILL "$first"
