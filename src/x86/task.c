@@ -192,6 +192,7 @@ void x86_task_switch(struct x86_core *core, const struct insn *i, uint16_t selec
 	if (how == TASK_IRET)
 		flags &= ~FLAG_NT;
 	save_image(core, i, &old, back, flags);
+	m = read_image(core, i, &tss); /* again: it may be the same segment, or overlap */
 	if (!nested)
 		x86_descriptor_busy(core, i, &old_d, false);
 	else
