@@ -81,7 +81,7 @@ struct fetch_entry {
 	bool global;   /* of a global page */
 };
 #define FETCH_ENTRIES 256
-#define FETCH_FILTER_WORDS 16
+#define FETCH_FILTER_WORDS 64
 
 struct x86_fault {
 	uint8_t vector;

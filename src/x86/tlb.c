@@ -57,9 +57,11 @@ static void fill(struct x86_core *core, enum tlb_kind kind, gva_t gva, bool writ
 	e->delta = (uint64_t)(uintptr_t)page - e->tag;
 }
 
+/* Of the filters, half the bits are for each half of the address space: a page of a program must not look like one of the kernel, whose code
+ * costs more to lose. */
 static uint64_t large_bit(gva_t gva)
 {
-	return BIT(gva >> 30 & 63);
+	return BIT((gva >> 30 & 31) | gva >> 63 << 5);
 }
 
 /* Finds the target of an access within one page, with all checks but alignment; fills the TLB where it may. */
@@ -368,7 +370,7 @@ void x86_rmw_done(struct x86_core *core, gpa_t traced, unsigned size)
 static unsigned filter_bit(gva_t gva)
 {
 	uint64_t page = gva >> X86_PAGE_SHIFT;
-	return (unsigned)((page ^ page >> 10 ^ page >> 20) & (FETCH_FILTER_WORDS * 64 - 1));
+	return (unsigned)((page ^ page >> 10 ^ page >> 20) & (FETCH_FILTER_WORDS * 32 - 1)) + (unsigned)(gva >> 63) * FETCH_FILTER_WORDS * 32;
 }
 
 static void filter_add(struct x86_core *core, gva_t gva, bool global)
@@ -376,10 +378,9 @@ static void filter_add(struct x86_core *core, gva_t gva, bool global)
 	core->fetch_filter[global][filter_bit(gva) / 64] |= BIT(filter_bit(gva) % 64);
 }
 
-static bool filter_has(const struct x86_core *core, gva_t gva)
+static bool filter_has(const struct x86_core *core, gva_t gva, bool global)
 {
-	unsigned word = filter_bit(gva) / 64;
-	return (core->fetch_filter[0][word] | core->fetch_filter[1][word]) & BIT(filter_bit(gva) % 64);
+	return core->fetch_filter[global][filter_bit(gva) / 64] & BIT(filter_bit(gva) % 64);
 }
 
 const struct fetch_entry *x86_fetch_page(struct x86_core *core, gva_t rip)
@@ -471,8 +472,10 @@ static void flush_page(struct x86_core *core, gva_t gva)
 		core->tlbs[kind].read[index_of(gva)].tag = TLB_INVALID;
 		core->tlbs[kind].write[index_of(gva)].tag = TLB_INVALID;
 	}
-	if (filter_has(core, gva))
+	if (filter_has(core, gva, true))
 		flush_fetch(core, false);
+	else if (filter_has(core, gva, false))
+		flush_fetch(core, true);
 }
 
 void x86_tlb_flush(struct x86_core *core, enum x86_flush what, unsigned pcid, gva_t gva)

@@ -46,6 +46,19 @@ static unsigned plain(uint8_t at)
 	return at < 16 * 8 ? at / 8 : HOST_NONE;
 }
 
+/* The instructions that translation itself needs. */
+static void own(void)
+{
+	uint8_t out[32];
+	char text[128];
+	struct emit e = { .base = out };
+
+	emit_crc32(&e, HOST_X, HOST_T);
+	x86_disassemble(text, sizeof(text), out, e.at, MODE, 0);
+	ok(!strcmp(text, "crc32 rcx, r15"), "the hash of a jump's target: '%s'", text);
+	ok(bt_jump_slot(0x123456789abcdef0) == 0x2b3e, "what it hashes to: %#x", bt_jump_slot(0x123456789abcdef0));
+}
+
 int main(void)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(rows); n++) {
@@ -65,5 +78,6 @@ int main(void)
 		x86_decode(&i, out, sizeof(out), MODE, NULL);
 		ok(i.length == e.at, "%s: %u bytes, of which %u were meant", rows[n].name, e.at, i.length);
 	}
+	own();
 	return done();
 }

@@ -233,6 +233,22 @@ static void globals(void)
 	ok(!left, "FLUSH_ALL drops global pages too");
 }
 
+/* INVLPG of a page of a program leaves the kernel's code alone. */
+static void code_of_programs(void)
+{
+	uint64_t user, supervisor;
+
+	start(3);
+	map(0, 0x100000, PTE_P | PTE_U);
+	if (flat_catch(f) == 0)
+		x86_fetch_page(core, VA);
+	user = core->mapping_generation;
+	supervisor = core->supervisor_generation;
+	x86_tlb_flush(core, FLUSH_PAGE, 0, VA);
+	ok(core->mapping_generation != user, "INVLPG of a page of user code starts a generation of that");
+	ok(core->supervisor_generation == supervisor, "but none of supervisor code");
+}
+
 static void privilege(void)
 {
 	uint64_t value = 0;
@@ -289,6 +305,7 @@ int main(void)
 	traced();
 	flushes();
 	globals();
+	code_of_programs();
 	privilege();
 	breakpoints();
 	return done();

@@ -14,7 +14,6 @@ CHECK(BT_PAGE_MASK, page_mask);
 CHECK(BT_SPILL, spill);
 CHECK(BT_FS_BASE, fs_base);
 CHECK(BT_GS_BASE, gs_base);
-CHECK(BT_JUMP_MASK, jump_mask);
 CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
@@ -64,7 +63,6 @@ static void state_init(struct bt *bt)
 	struct x86_core *core = &bt->vcpu->core;
 
 	*bt->state = (struct bt_state){
-		.jump_mask = BT_JUMP_COUNT - 1,
 		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,

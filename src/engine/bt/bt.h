@@ -23,7 +23,7 @@
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
 	uint8_t pad[BT_POLL + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
-	void *poll, *link, *unaligned[3];
+	void *poll, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
 	uint64_t target, argument, address, site, saved;
 	void *rsp;
@@ -46,8 +46,7 @@ struct bt_state {
 	uint64_t page_mask[4];
 	uint64_t spill[3];
 	uint64_t fs_base, gs_base;
-	uint64_t jump_mask;
-	void *exec, *miss, *dispatch;
+	void *link, *exec, *miss, *dispatch;
 	uint64_t return_address;
 };
 
@@ -102,7 +101,7 @@ struct bt_log {                       /* which entries of the delta tables are f
 	unsigned count;
 };
 
-#define BT_HASH_BITS 15
+#define BT_HASH_BITS 18
 #define BT_PAGE_HASH_BITS 12
 #define BT_LOG_MAX 32768
 #define BT_LARGE_BITS 4096u
@@ -172,7 +171,7 @@ struct bt {
 	uint32_t hash[1 << BT_HASH_BITS];
 	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
 	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1 */
-	uint16_t jumps_filled[2][1024];
+	uint16_t jumps_filled[2][4096];
 	unsigned jumps_count[2];
 
 	uint64_t *table[BT_KINDS];
@@ -246,7 +245,14 @@ void bt_invalidate(struct bt *, gpa_t, uint64_t len);
 void bt_cache_flush(struct bt *, enum bt_flush_cause);
 /* The instruction whose host code is at this offset; NULL: none. */
 struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
-static inline unsigned bt_jump_slot(uint64_t rip) { return (unsigned)rip & (BT_JUMP_COUNT - 1); }
+/* By CRC32, which changes no flags, so that translated code can do the same. (A host with BMI2 has it.) */
+static inline unsigned bt_jump_slot(uint64_t rip)
+{
+	uint64_t crc = 0;
+
+	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
+	return (uint16_t)crc;
+}
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);

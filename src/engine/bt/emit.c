@@ -117,6 +117,18 @@ void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
 	emit8(e, count);
 }
 
+void emit_crc32(struct emit *e, unsigned to, unsigned from)
+{
+	struct operand rm = operand_reg(from);
+
+	emit8(e, 0xf2);
+	emit_rex(e, rex_of(true, to, &rm));
+	emit8(e, 0x0f);
+	emit8(e, 0x38);
+	emit8(e, 0xf1);
+	emit_modrm(e, to, &rm);
+}
+
 void emit_table(struct emit *e, unsigned to, unsigned index, bool scaled)
 {
 	emit_load(e, to, operand_sum(HOST_STATE, index, scaled ? 3 : 0, 0));

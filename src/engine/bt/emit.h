@@ -58,6 +58,8 @@ void emit_lea32(struct emit *, unsigned to, struct operand from);
 void emit_constant(struct emit *, unsigned to, uint64_t value);
 void emit_pext(struct emit *, unsigned to, unsigned from, struct operand mask);
 void emit_pdep(struct emit *, unsigned to, unsigned from, struct operand mask);
+/* to = CRC32 of the 8 bytes in `from`, begun with what `to` holds */
+void emit_crc32(struct emit *, unsigned to, unsigned from);
 void emit_rorx(struct emit *, unsigned to, unsigned from, unsigned count);
 /* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);

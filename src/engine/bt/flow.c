@@ -2,7 +2,7 @@
 /* Control flow of translated code.
  *
  * A direct jump within the page leads straight to the target's block once there is one: whatever linear page this page is mapped at, the
- * target is in it too. Everything else goes through the jump table, by the low bits of the target, and the block that is
+ * target is in it too. Everything else goes through the jump table, by a hash of the target, and the block that is
  * found there checks that it is the one that was meant (R15 holds the target). The table is emptied whenever what a
  * linear address means may have changed. */
 #include "engine/bt/translate.h"
@@ -48,7 +48,9 @@ static void indirect(struct translation *t)
 
 	emit_op(e, false, 0xc7, 0, state_at(BT_SITE));
 	emit32(e, t->id);
-	emit_pext(e, HOST_X, HOST_T, state_at(BT_JUMP_MASK));
+	emit_constant(e, HOST_X, 0);
+	emit_crc32(e, HOST_X, HOST_T);
+	emit_op0f(e, false, 0xb7, HOST_X, operand_reg(HOST_X)); /* MOVZX ECX, CX */
 	emit_jump_through(e, operand_sum(HOST_STATE, HOST_X, 3, jumps_of(t)));
 }
 

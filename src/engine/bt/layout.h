@@ -3,12 +3,11 @@
  * Shared by C and assembly; bt.c checks each against the struct. */
 #pragma once
 
-#define BT_STATE_SIZE 0x41000
-#define BT_JUMPS (-0x41000)  /* host addresses by low bits of RIP, user code; then supervisor code */
+#define BT_STATE_SIZE 0x101000
+#define BT_JUMPS (-0x101000) /* host addresses by a hash of RIP, user code; then supervisor code */
 
 /* Farther away */
-#define BT_POLL (-424)
-#define BT_LINK (-416)
+#define BT_POLL (-416)
 #define BT_UNALIGNED (-408)  /* for 2, 4, 8 bytes */
 #define BT_LOW_MASK (-384)   /* PEXT masks of the low 1, 2, 3 bits */
 #define BT_OFFSET_MASK (-360) /* the low 12 bits */
@@ -48,9 +47,9 @@
 #define BT_SPILL (-80)       /* the three guest registers that have no host register */
 #define BT_FS_BASE (-56)
 #define BT_GS_BASE (-48)
-#define BT_JUMP_MASK (-40)
-#define BT_EXEC (-32)        /* entries of enter.S */
+#define BT_LINK (-40)        /* entries of enter.S */
+#define BT_EXEC (-32)
 #define BT_MISS (-24)
 #define BT_DISPATCH (-16)
 
-#define BT_JUMP_BITS 14
+#define BT_JUMP_BITS 16

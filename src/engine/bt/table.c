@@ -33,7 +33,7 @@ static int reserve(struct bt *bt, unsigned kind, int fd)
 		return -ENOMEM;
 	bt->view[kind] = (struct bt_state *)(p + GUARD);
 	bt->table[kind] = (uint64_t *)(bt->view[kind] + 1);
-	if (mmap(bt->view[kind], BT_STATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+	if (mmap(bt->view[kind], BT_STATE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) == MAP_FAILED ||
 	    mprotect(bt->table[kind], TABLE_SIZE, PROT_READ | PROT_WRITE))
 		return -errno;
 	madvise(bt->table[kind], TABLE_SIZE, MADV_DONTDUMP);
