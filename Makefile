@@ -60,8 +60,8 @@ HELP := $(addprefix $(BUILD)/obj/tests/unit/,flat.c.o hostrun.c.o hosttwin.c.o i
 TESTOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c))
 UNIT := $(patsubst $(BUILD)/obj/tests/unit/%.c.o,$(BUILD)/tests/%,$(filter-out $(HELP),$(TESTOBJ)))
 
-# A program that shell tests use.
-TOOLS := $(if $(shell $(PKG_CONFIG) --exists libvncclient 2>/dev/null && echo yes),$(BUILD)/tool/vnc_client)
+# Programs that shell tests use: on the host, and (without libraries) in a guest.
+TOOLS := $(BUILD)/tool/vsock $(if $(shell $(PKG_CONFIG) --exists libvncclient 2>/dev/null && echo yes),$(BUILD)/tool/vnc_client)
 
 .PHONY: all tests bench fuzz soak clean
 all: $(BUILD)/doppel
@@ -89,6 +89,11 @@ $(BUILD)/tool/vnc_client: tests/tool/vnc_client.c
 	@mkdir -p $(@D)
 	@echo "  tool   $@"
 	@$(CC) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --cflags --libs libvncclient)
+
+$(BUILD)/tool/vsock: tests/tool/vsock.c
+	@mkdir -p $(@D)
+	@echo "  tool   $@"
+	@$(CC) $(filter-out -fsanitize=%,$(CFLAGS)) -static -MMD -MP -MF $@.d -o $@ $<
 
 # By tests/fuzz/run, with clang.
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)

@@ -9,6 +9,7 @@
 #include "backend/image.h"
 #include "backend/net.h"
 #include "backend/ninep.h"
+#include "backend/vsock.h"
 #include "cmd/cmd.h"
 #include "util/log.h"
 
@@ -81,6 +82,20 @@ static int add_share(struct cards *c, struct board_options *board, unsigned i, c
 	return EXIT_OK;
 }
 
+static int add_vsock(struct cards *c, struct board_options *board, const char *spec)
+{
+	int error = vsock_open(&c->vsock, spec);
+	if (error)
+		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+	struct board_card *card = add(c, board, &virtio_vsock_class, "vsock", 0);
+	if (!card)
+		return EXIT_USAGE;
+	c->vsock_card.vsock = c->vsock;
+	card->config = &c->vsock_card;
+	card->slot = vsock_slot(c->vsock);
+	return EXIT_OK;
+}
+
 /* A port for each --console; they are one device. */
 static int add_port(struct cards *c, unsigned i, const char *spec)
 {
@@ -130,6 +145,8 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 		status = add_share(c, board, i, o->share.item[i]);
 	if (!status)
 		status = add_consoles(c, &o->console, board);
+	if (!status && o->vsock)
+		status = add_vsock(c, board, o->vsock);
 	if (!status && o->rng && !add(c, board, &virtio_rng_class, "rng", 0))
 		status = EXIT_USAGE;
 	if (!status && o->balloon && !add(c, board, &virtio_balloon_class, "balloon", 0))
@@ -153,4 +170,5 @@ void cards_close(struct cards *c)
 		chardev_close(c->console.port[i].chardev);
 		free(c->console_text[i]);
 	}
+	vsock_close(c->vsock);
 }

@@ -11,6 +11,7 @@
 struct card_options { /* as given */
 	struct option_list disk, net, console, share;
 	bool rng, balloon;
+	const char *vsock;
 };
 struct cards { /* what stands behind the cards, for as long as the VM */
 	struct image *disk[CARD_EACH];
@@ -21,6 +22,8 @@ struct cards { /* what stands behind the cards, for as long as the VM */
 	struct ninep *share[CARD_EACH];
 	struct virtio_9p_config share_card[CARD_EACH];
 	struct virtio_console_config console;
+	struct vsock *vsock;
+	struct virtio_vsock_config vsock_card;
 	char *console_text[CARD_EACH];
 	char name[BOARD_CARDS][16];
 };

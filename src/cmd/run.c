@@ -40,6 +40,8 @@ static const struct option_row options[] = {
 	  AT(cards.share), 0, CARD_EACH },
 	{ "console", "BACKEND", "a virtio console: as --serial; with \",name=NAME\" behind it a channel", OPTION_LIST, AT(cards.console), 0,
 	  CARD_EACH },
+	{ "vsock", "PATH", "sockets between guest and host (virtio): PATH is the Unix socket to\nconnect to the guest, PATH_N where the guest finds the host's "
+	  "port N;\n\",cid=N\" behind it is the guest's number (default: 3)", OPTION_STRING, AT(cards.vsock), 0, 0 },
 	{ "balloon", NULL, "a memory balloon (virtio): the guest gives back what it does not use", OPTION_FLAG, AT(cards.balloon), 0, 0 },
 	{ "cdrom", "FILE", "a CD or DVD: an ISO image", OPTION_LIST, AT(cdrom), 0, BOARD_DRIVES },
 	{ "floppy", "FILE", "a floppy disk in drive A: a raw image of 160K to 2880K, or\n\"FILE,readonly\"; given again, in drive B",

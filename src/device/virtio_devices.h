@@ -7,6 +7,7 @@ struct image;
 struct net;
 struct chardev;
 struct ninep;
+struct vsock;
 
 /* virtio_blk.c -- a disk. */
 #define VIRTIO_BLK_SERIAL 20
@@ -47,3 +48,9 @@ struct virtio_9p_config {
 	struct ninep *folder;
 };
 extern const struct device_class virtio_9p_class;
+
+/* virtio_vsock.c -- connections between programs of the guest and of the host. */
+struct virtio_vsock_config {
+	struct vsock *vsock;
+};
+extern const struct device_class virtio_vsock_class;

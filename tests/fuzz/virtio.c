@@ -6,13 +6,15 @@
 #include "backend/chardev.h"
 #include "backend/image.h"
 #include "backend/net.h"
+#include "backend/ninep.h"
+#include "backend/vsock.h"
 #include "virtio_driver.h"
 
-#define QUEUES 2
+#define QUEUES 3
 #define IMAGE_BYTES (64 * KiB)
 
 static struct image *image;
-static struct virtio_blk_config blk_config = { .queues = QUEUES };
+static struct virtio_blk_config blk_config = { .queues = 2 };
 /* A network that takes frames and gives each back; a console that nobody listens to. */
 static int net_up(struct net *n)
 {
@@ -34,6 +36,8 @@ static const struct net_kind net_kind = { .name = "echo", .start = net_up, .stop
 static struct net net = { .kind = &net_kind, .offload = NET_TAKES_CSUM | NET_TAKES_SEGMENTS | NET_GIVES_CSUM | NET_GIVES_SEGMENTS };
 static const struct virtio_net_config net_config = { .net = &net };
 static const struct virtio_console_config console_config = { .ports = 1 };
+static struct virtio_9p_config share_config;
+static struct virtio_vsock_config vsock_config;
 static const struct device_place bridge[] = {
 	{ .class = &pci_class, .name = "pci", .irq = -1 },
 	{ .class = &piix3_class, .name = "piix3", .base = PCI_AT(1, 0), .irq = -1 },
@@ -44,7 +48,10 @@ static struct device_place kinds[] = {
 	{ .class = &virtio_net_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &net_config },
 	{ .class = &virtio_console_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &console_config },
 	{ .class = &virtio_balloon_class, .name = "device", .base = DRIVER_AT, .irq = -1 },
+	{ .class = &virtio_9p_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &share_config },
+	{ .class = &virtio_vsock_class, .name = "device", .base = DRIVER_AT, .irq = -1, .config = &vsock_config },
 };
+enum { BLK = 1, SHARE = 5, VSOCK = 6 };
 static struct vm *machines[ARRAY_SIZE(kinds)];
 
 static void make_image(void)
@@ -58,6 +65,21 @@ static void make_image(void)
 	blk_config.image = image;
 }
 
+/* A share that nothing is written to (tests/fuzz/ninep.c has the protocol), and sockets where nobody is. */
+static void make_folders(void)
+{
+	char path[] = "/tmp/doppel-fuzz.XXXXXX", spec[64];
+	struct ninep *share;
+	(void)!mkdtemp(path);
+	snprintf(spec, sizeof(spec), "%s,tag=share,readonly", path);
+	ninep_open(&share, spec);
+	share_config.folder = share;
+	snprintf(spec, sizeof(spec), "%s/vsock", path);
+	vsock_open(&vsock_config.vsock, spec);
+	unlink(spec);
+	rmdir(path);
+}
+
 static void set_up(void)
 {
 	static bool done_once;
@@ -65,6 +87,7 @@ static void set_up(void)
 		return;
 	done_once = true;
 	make_image();
+	make_folders();
 	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
 		struct device_place places[] = { bridge[0], bridge[1], kinds[i] };
 		struct device_place *kept = malloc(sizeof(places));
@@ -84,6 +107,15 @@ static uint64_t take(struct input *in, unsigned size)
 	for (unsigned i = 0; i < size && in->left; i++, in->left--)
 		value |= (uint64_t)*in->data++ << 8 * i;
 	return value;
+}
+
+/* Something happens to a stream, which there may be. */
+static void come_to_vsock(unsigned what, unsigned stream, struct input *in)
+{
+	static uint8_t data[sizeof(struct vsock_news) + 2048];
+	struct vsock_news news = { stream % 8 + VSOCK_STREAMS * (1 + stream / 8), (uint32_t)take(in, 1) };
+	memcpy(data, &news, sizeof(news));
+	event_post(device_find(vm, "device"), what % (VSOCK_GONE + 1), data, sizeof(news) + (size_t)take(in, 1) * 8);
 }
 
 static void step(struct input *in)
@@ -123,10 +155,12 @@ static void step(struct input *in)
 		guest_write(vm, (take(in, 1) & 1 ? RINGS : BUFFERS) + take(in, 2), &value, sizeof(value));
 		break;
 	}
-	case 7: {
-		uint8_t input[64] = { (uint8_t)take(in, 1), (uint8_t)take(in, 1) };
+	case 7: { /* the disk's and the share's events are their backends' */
+		uint8_t input[64] = { (uint8_t)take(in, 1), (uint8_t)take(in, 1), (uint8_t)take(in, 1) };
 		clock_step(vm, 1000 * input[0]);
-		if (vm != machines[1]) /* the disk's events are its image's */
+		if (vm == machines[VSOCK])
+			come_to_vsock(input[1], input[2], in);
+		else if (vm != machines[BLK] && vm != machines[SHARE])
 			event_post(device_find(vm, "device"), input[1] % 2 ? CHARDEV_WRITABLE : CHARDEV_INPUT, input, input[1] % 2 ? 0 : sizeof(input));
 		break;
 	}
