@@ -14,7 +14,7 @@
 #define KVM_MSR_ROOM 64
 
 /* The modes that are tried apart: hosts differ in them. */
-enum kvm_mode { KVM_REAL, KVM_FLAT, KVM_PAGED, KVM_PAGED_USER, KVM_LONG, KVM_LONG_USER, KVM_COMPATIBLE, KVM_MODES };
+enum kvm_mode { KVM_REAL, KVM_V86, KVM_FLAT, KVM_PAGED, KVM_PAGED_USER, KVM_LONG, KVM_LONG_USER, KVM_COMPATIBLE, KVM_MODES };
 extern const char *const kvm_mode_names[KVM_MODES];
 
 /* What /dev/kvm is, found by trial. */

@@ -16,7 +16,7 @@
 #define SOON_NS 2000000
 
 const char *const kvm_mode_names[KVM_MODES] = {
-	[KVM_REAL] = "real", [KVM_FLAT] = "unpaged", [KVM_PAGED] = "paged", [KVM_PAGED_USER] = "paged_user",
+	[KVM_REAL] = "real", [KVM_V86] = "virtual_8086", [KVM_FLAT] = "unpaged", [KVM_PAGED] = "paged", [KVM_PAGED_USER] = "paged_user",
 	[KVM_LONG] = "long", [KVM_LONG_USER] = "long_user", [KVM_COMPATIBLE] = "compatibility",
 };
 
@@ -26,10 +26,12 @@ enum kvm_mode kvm_mode_of(const struct x86_cpu *cpu)
 
 	if (!(cpu->cr0 & CR0_PE))
 		return KVM_REAL;
+	if (cpu->rflags & FLAG_VM) /* not in long mode */
+		return KVM_V86;
 	if (!(cpu->cr0 & CR0_PG))
 		return KVM_FLAT;
 	if (!(cpu->efer & EFER_LMA))
-		return user || (cpu->rflags & FLAG_VM) ? KVM_PAGED_USER : KVM_PAGED;
+		return user ? KVM_PAGED_USER : KVM_PAGED;
 	if (!(cpu->seg[SEG_CS].attr & SEGA_L))
 		return KVM_COMPATIBLE;
 	return user ? KVM_LONG_USER : KVM_LONG;

@@ -16,6 +16,7 @@
 #define CODE 0x1000
 #define TABLES 0x2000   /* of pages: three levels, or one */
 #define OTHER_TABLE 0x6000
+#define TSS 0x9000      /* all zeros, and so long that each port is allowed */
 #define NATIVE_MIPS 30  /* an emulator in the kernel reaches a few, a processor thousands, one under a translator at least a hundred */
 #define LOOK 300        /* turns of the loop to begin with */
 #define MEASURE 1000000 /* turns at most */
@@ -32,6 +33,7 @@ struct trial {
 	uint8_t *memory;
 	struct kvm_run *run;
 	size_t run_size;
+	uint64_t flags; /* RFLAGS that the code starts with */
 };
 
 static void trial_end(struct trial *t)
@@ -52,6 +54,7 @@ static int trial_begin(struct trial *t)
 	int size = kvm_call(t->system, KVM_GET_VCPU_MMAP_SIZE, NULL);
 
 	t->vcpu = -1;
+	t->flags = FLAG_FIXED | FLAG_IOPL; /* user code may do the OUT */
 	t->run = MAP_FAILED;
 	t->memory = MAP_FAILED;
 	t->vm = kvm_call(t->system, KVM_CREATE_VM, NULL);
@@ -95,6 +98,23 @@ static bool is_user(enum kvm_mode mode)
 	return mode == KVM_PAGED_USER || mode == KVM_LONG_USER || mode == KVM_COMPATIBLE;
 }
 
+/* Where code is 16 bits wide. */
+static bool is_8086(enum kvm_mode mode)
+{
+	return mode == KVM_REAL || mode == KVM_V86;
+}
+
+/* SDM 3C 26.3.1.2: what a processor asks of the segments in virtual-8086 mode. */
+static int enter_v86(struct trial *t, struct kvm_sregs *s)
+{
+	s->cs = s->ss = s->ds = s->es = s->fs = s->gs =
+		(struct kvm_segment){ .limit = 0xffff, .type = 3, .present = 1, .dpl = 3, .s = 1 };
+	s->tr = (struct kvm_segment){ .base = TSS, .limit = 0x3000, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
+	s->cr0 |= CR0_PE | CR0_NE;
+	t->flags |= FLAG_VM;
+	return kvm_call(t->vcpu, KVM_SET_SREGS, s);
+}
+
 static int enter_mode(struct trial *t, enum kvm_mode mode)
 {
 	bool user = is_user(mode), is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
@@ -107,6 +127,8 @@ static int enter_mode(struct trial *t, enum kvm_mode mode)
 		s.cs.base = s.cs.selector = 0;
 		return kvm_call(t->vcpu, KVM_SET_SREGS, &s);
 	}
+	if (mode == KVM_V86)
+		return enter_v86(t, &s);
 	s.cs = segment(CODE_SELECTOR, true, user, !is64, is64);
 	s.ss = s.ds = s.es = s.fs = s.gs = segment(0x10, false, user, true, false);
 	s.tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
@@ -132,7 +154,7 @@ static double processor_seconds(void)
 /* Enters the guest at `code` until it is through. */
 static int run_code(struct trial *t, const uint8_t *code, size_t size, uint32_t rcx)
 {
-	struct kvm_regs r = { .rip = CODE, .rcx = rcx, .rflags = FLAG_FIXED | FLAG_IOPL, .rsp = CODE };
+	struct kvm_regs r = { .rip = CODE, .rcx = rcx, .rflags = t->flags, .rsp = CODE };
 
 	memcpy(t->memory + CODE, code, size);
 	if (kvm_call(t->vcpu, KVM_SET_REGS, &r) < 0)
@@ -148,7 +170,7 @@ static int run_code(struct trial *t, const uint8_t *code, size_t size, uint32_t 
 	return -EIO;
 }
 
-/* `turns` of the loop; the processor time it took, or -1 when the guest did not get through. User code may do the OUT by its IOPL. */
+/* `turns` of the loop; the processor time it took, or -1 when the guest did not get through. */
 static double run_loop(struct trial *t, enum kvm_mode mode, uint32_t turns)
 {
 	static const uint8_t code32[] = { 0x49, 0x75, 0xfd, 0xe6, DONE_PORT };       /* 1: dec ecx; jnz 1b; out */
@@ -166,11 +188,11 @@ static bool faithful(struct trial *t, enum kvm_mode mode)
 {
 	static const uint8_t real[] = { 0x66, 0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x8c, 0xca, 0xe6, DONE_PORT }; /* mov eax,1; cpuid; mov dx,cs; out */
 	struct kvm_regs r = { 0 };
-	uint16_t selector = mode == KVM_REAL ? 0 : CODE_SELECTOR | (is_user(mode) ? 3 : 0);
+	uint16_t selector = is_8086(mode) ? 0 : CODE_SELECTOR | (is_user(mode) ? 3 : 0);
 
-	if (run_code(t, mode == KVM_REAL ? real : real + 1, sizeof(real) - (mode != KVM_REAL), 0) || kvm_call(t->vcpu, KVM_GET_REGS, &r) < 0)
+	if (run_code(t, is_8086(mode) ? real : real + 1, sizeof(real) - !is_8086(mode), 0) || kvm_call(t->vcpu, KVM_GET_REGS, &r) < 0)
 		return false;
-	return (uint32_t)r.rax == SIGNATURE && (uint16_t)r.rdx == selector;
+	return (uint32_t)r.rax == SIGNATURE && (uint16_t)r.rdx == selector && (r.rflags & FLAG_VM) == (t->flags & FLAG_VM);
 }
 
 static int set_cpuid(struct trial *t)
@@ -207,7 +229,7 @@ static double shortest(struct trial *t, enum kvm_mode mode, uint32_t turns)
  * off, and there are more turns until what remains is long enough. The kernel makes its tables in the first run. */
 static double speed_of(struct trial *t, enum kvm_mode mode)
 {
-	uint32_t most = mode == KVM_REAL ? 60000 : MEASURE, turns = LOOK;
+	uint32_t most = is_8086(mode) ? 60000 : MEASURE, turns = LOOK;
 	double way = shortest(t, mode, 1), seconds = shortest(t, mode, turns);
 
 	while (way >= 0 && seconds >= 0 && seconds - way < ENOUGH && turns < most) {
