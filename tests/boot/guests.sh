@@ -12,6 +12,7 @@ if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2
         exit 1
 fi
 printf 'doppel module' >"$scratch/module"
+seq -f %015.f 0 4095 >"$scratch/disk"
 
 label= # what the lines say instead of NAME
 
@@ -55,6 +56,7 @@ for engine in $(all_engines); do
                         ! counts "$engine" || run_guest "$engine" "$name" --clock instructions
                         label=
                         ;;
+                disk) run_guest "$engine" "$name" --disk "$scratch/disk,readonly" ;;
                 latency | storm) run_guest "$engine" "$name" --cpus 2 ;; # one processor interrupts the other, or changes its page tables
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
                 hostile) run_guest "$engine" "$name" --cpus 4 ;;

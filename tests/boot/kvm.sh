@@ -14,6 +14,7 @@ fi
 guests=$(dirname "$DOPPEL")/guest
 make -s -C "$top/guest" BUILD="$(realpath -m "$guests")"
 printf 'doppel module' >"$scratch/module"
+seq -f %015.f 0 1023 >"$scratch/disk"
 
 # run_guest OPTIONS NAME ARGUMENT...
 run_guest() {
@@ -29,6 +30,9 @@ for chips in user kernel; do
         run_guest irqchip=$chips boot --initrd "$scratch/module" --initrd "$scratch/module second=2" --append 'alpha beta=1'
         run_guest irqchip=$chips smc
         run_guest irqchip=$chips,swap=1 smc
+        run_guest irqchip=$chips disk --disk "$scratch/disk,readonly"
+        check "disk, irqchip=$chips: the kernel answered each notification, by a doorbell" "$err" grep -q '^io.doorbell [1-9]' <<<"$err"
+        run_guest irqchip=$chips,swap=3 disk --disk "$scratch/disk,readonly"
 done
 
 boot_linux linux-cloud '' 'echo "$((6 * 7))"' --engine kvm
