@@ -258,7 +258,7 @@ static void take(struct device *d, struct irq_chips *chips)
 		struct i8254_counter *c = &p->counter[i];
 		i8254_sync(c, pulse_now(p));
 		chips->i8254.counter[i] = (struct state_i8254_counter){
-			.reload = c->reload, .latch = c->latch, .mode = c->mode, .rw = c->rw, .latched = c->latched, .status = c->status,
+			.reload = c->reload, .latch = c->latch, .mode = c->mode, .rw = c->null_count || c->reload ? c->rw : 0, .latched = c->latched, .status = c->status,
 			.write_low = c->write_low, .bcd = c->bcd, .gate = c->gate, .status_latched = c->status_latched,
 			.write_high = c->write_high, .read_high = c->read_high,
 		};
@@ -278,6 +278,7 @@ static void give(struct device *d, const struct irq_chips *chips)
 		const struct state_i8254_counter *s = &chips->i8254.counter[i];
 		struct i8254_counter *c = &p->counter[i];
 		i8254_program(c, s->mode, s->rw ? s->rw & 3 : I8254_RW_BOTH, s->bcd, pulse);
+		c->null_count = s->rw;
 		c->gate = s->gate;
 		if (s->reload)
 			i8254_load(c, (uint16_t)(s->bcd ? i8254_bcd(s->reload) : s->reload), pulse);

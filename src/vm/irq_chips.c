@@ -69,9 +69,6 @@ int irq_take(struct vm *vm, const struct irq_elsewhere *elsewhere)
 	for (enum irq_chip chip = 0; chip < IRQ_CHIP_I8254; chip++)
 		take(vm, chip, chips);
 	error = elsewhere->put(vm, chips);
-	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
-		if (irq->line[gsi].sinks)
-			elsewhere->line(vm, gsi, irq->line[gsi].asserted);
 	irq->elsewhere = elsewhere;
 	unlock(irq);
 	for (unsigned i = 0; i < vm->config.cpus; i++)

@@ -32,7 +32,7 @@ struct state_lapic { /* of one processor */
 struct state_i8254_counter {
 	uint32_t reload;             /* 1 to 65536; 0: none written */
 	uint16_t latch;
-	uint8_t mode, rw, latched, status, write_low;
+	uint8_t mode, rw, latched, status, write_low; /* rw 0: it has no control word yet */
 	bool bcd, gate, status_latched, write_high, read_high;
 };
 
@@ -57,8 +57,8 @@ struct irq_mover {
 	void (*give)(struct device *, const struct irq_chips *);
 };
 
-/* Where the chips run while the devices stand still. `put` and `fetch` move their state there and back, while no line and no message moves;
- * 0 or -errno. */
+/* Where the chips run while the devices stand still. `put` and `fetch` move their state and the lines' levels there and back, while no line and no
+ * message moves; 0 or -errno. */
 struct irq_elsewhere {
 	int (*put)(struct vm *, struct irq_chips *);
 	int (*fetch)(struct vm *, struct irq_chips *);

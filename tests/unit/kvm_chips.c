@@ -7,6 +7,7 @@
 
 #define LAPIC 0xfee00000ULL
 #define IOAPIC 0xfec00000ULL
+#define CPUS 2
 
 static struct irq_pin serial, disk;
 
@@ -20,7 +21,7 @@ static const struct device_place places[] = {
 
 static struct vm *kernel_machine(void)
 {
-	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "irqchip=kernel,modes=all", .memory = 64 * MiB, .cpus = 2 };
+	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "irqchip=kernel,modes=all", .memory = 64 * MiB, .cpus = CPUS };
 	struct vm *vm;
 
 	config.model = x86_model_find("v2");
@@ -96,6 +97,246 @@ static void compare(struct vm *vm, const char *when)
 	ok(in8(vm, 0x61) & 1, "%s: its gate is open", when);
 }
 
+/* --- random states --- */
+
+#define STATES 300
+#define PINS 24
+#define RTE_BITS 0xff0000000001afffULL /* 82093AA 3.2.4, but for the status bits */
+#define RTE_LEVEL BIT(15)
+#define RTE_MASKED BIT(16)
+#define RTE_REMOTE_IRR BIT(14)
+#define FAR BIT(42)                    /* TSC: longer than this test takes */
+
+static uint64_t random_state;
+
+static uint64_t any(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	return random_state ^= random_state << 17;
+}
+
+static void any_8259(struct state_i8259 *s, unsigned chip, uint8_t lines)
+{
+	static const uint8_t elcr[] = { 0xf8, 0xde };
+	static const uint8_t icw[] = { 0, 0, 0, 2, 3, 4 };
+	uint8_t rest = (uint8_t)any();
+
+	*s = (struct state_i8259){
+		.lines = lines, .imr = (uint8_t)any(), .isr = (uint8_t)any(), .elcr = elcr[chip] & (uint8_t)any(),
+		.base = (uint8_t)any() & 0xf8, .icw4 = 1 | (any() & 0x12), .next_icw = icw[any() % ARRAY_SIZE(icw)], .lowest = any() & 7,
+		.want_icw4 = rest & 1, .rotate_aeoi = rest & 2, .special_mask = rest & 4, .read_isr = rest & 8, .poll = rest & 16,
+	};
+	s->edge = (uint8_t)any() & lines & ~s->elcr;
+}
+
+/* A level-triggered input that asks has been answered: else the IOAPIC would do it now. */
+static void any_ioapic(struct state_ioapic *s, uint32_t lines)
+{
+	*s = (struct state_ioapic){ .id = (any() & 0xf) << 24, .lines = lines, .select = (uint8_t)any() };
+	for (unsigned pin = 0; pin < PINS; pin++) {
+		uint64_t rte = (any() & RTE_BITS & ~0x700ULL) | (any() & 1 ? RTE_MASKED : 0) | 0x10;
+		if ((rte & RTE_LEVEL) && (any() & 1 || (!(rte & RTE_MASKED) && lines >> pin & 1)))
+			rte |= RTE_REMOTE_IRR;
+		s->rte[pin] = rte;
+	}
+}
+
+/* The timer is far from its end, in each of its modes. */
+static void any_timer(struct vm *vm, struct state_lapic *s)
+{
+	unsigned mode = any() % 3;
+
+	s->reg[APIC_LVT + LVT_TIMER] = (any() & 0x100ff) | 0x10 | mode << LVT_TIMER_SHIFT;
+	s->reg[APIC_DIVIDE] = any() & 0xb;
+	if (mode == TIMER_TSC_DEADLINE) {
+		s->tsc_deadline = any() & 1 ? clock_tsc(vm) + FAR + (any() & 0xffffff) : 0;
+	} else if (any() & 3) {
+		s->reg[APIC_INITIAL_COUNT] = (uint32_t)any() | 0xc0000000;
+		s->reg[APIC_CURRENT_COUNT] = s->reg[APIC_INITIAL_COUNT] - (any() & 0xfffff);
+	}
+}
+
+static void any_lapic(struct vm *vm, struct state_lapic *s, unsigned cpu)
+{
+	static const uint32_t local[] = { 0x000, 0x400, 0x700 }; /* fixed, NMI, ExtINT */
+	bool enabled = any() & 7, x2apic = any() & 1;
+
+	*s = (struct state_lapic){ .base = LAPIC | APIC_BASE_ENABLE | (cpu ? 0 : APIC_BASE_BSP) | (x2apic ? APIC_BASE_X2APIC : 0) };
+	s->reg[APIC_ID] = cpu << 24;
+	s->reg[APIC_TPR] = any() & 0xf0; /* what CR8 has: the kernel drops the rest whenever it takes the control registers */
+	s->reg[APIC_LDR] = x2apic ? 1u << cpu : (uint32_t)any() & 0xff000000;
+	s->reg[APIC_DFR] = any() & 1 ? 0xffffffff : 0x0fffffff;
+	s->reg[APIC_SVR] = (any() & 0xff) | (enabled ? SVR_ENABLED : 0);
+	for (unsigned n = 0; n < 8; n++) {
+		uint32_t mask = n ? ~0u : 0xffff0000;
+		s->reg[APIC_IRR + n] = (uint32_t)(any() & any()) & mask;
+		s->reg[APIC_ISR + n] = (uint32_t)(any() & any() & any()) & mask;
+		s->reg[APIC_TMR + n] = (uint32_t)any() & mask;
+	}
+	s->reg[APIC_ESR] = any() & 0xe0;
+	s->reg[APIC_ICR] = any() & 0xccfff;
+	s->reg[APIC_ICR_HIGH] = x2apic ? (uint32_t)any() : (uint32_t)any() & 0xff000000;
+	any_timer(vm, s);
+	for (unsigned n = LVT_THERMAL; n <= LVT_ERROR; n++)
+		s->reg[APIC_LVT + n] = (any() & 0x100ff) | 0x10;
+	for (unsigned n = LVT_LINT0; n <= LVT_LINT1; n++)
+		s->reg[APIC_LVT + n] |= local[any() % ARRAY_SIZE(local)] | (any() & 0xa000);
+	for (unsigned n = 0; n < LVT_COUNT && !enabled; n++)
+		s->reg[APIC_LVT + n] |= LVT_MASKED;
+}
+
+/* Counter 0 waits for its gate, which never moves, or for a control word: else it would tick. */
+static void any_8254(struct state_i8254 *s)
+{
+	*s = (struct state_i8254){ .speaker = any() & 1 };
+	for (unsigned n = 0; n < 3; n++) {
+		bool bcd = any() & 1;
+		s->counter[n] = (struct state_i8254_counter){
+			.reload = 1 + any() % (bcd ? 10000 : 65536), .mode = n ? any() % 6 : 5, .rw = 1 + any() % 3, .bcd = bcd,
+			.latch = (uint16_t)any(), .latched = any() % 3, .status = (uint8_t)any(), .status_latched = any() & 1,
+			.write_low = (uint8_t)any(), .gate = n < 2 || any() & 1,
+		};
+		if (any() % 4 == 0)
+			s->counter[n] = (struct state_i8254_counter){ .gate = n != 2 }; /* as it was switched on */
+		s->counter[n].write_high = s->counter[n].rw == 3 && any() & 1;
+		s->counter[n].read_high = s->counter[n].rw == 3 && any() & 1;
+	}
+}
+
+static struct irq_pin inputs[PINS];
+
+/* The devices that drive the lines do it first. */
+static void any_chips(struct vm *vm, struct irq_chips *c)
+{
+	uint32_t lines = 0;
+
+	for (unsigned gsi = 0; gsi < PINS; gsi++) {
+		bool level = gsi != 2 && any() & 1;
+		irq_set(&inputs[gsi], level);
+		lines |= level ? BIT(gsi) : 0;
+	}
+	any_8259(&c->i8259[0], 0, lines & 0xff);
+	any_8259(&c->i8259[1], 1, lines >> 8 & 0xff);
+	any_ioapic(&c->ioapic, (lines & ~1u) | (lines & 1 ? BIT(2) : 0));
+	for (unsigned cpu = 0; cpu < CPUS; cpu++)
+		any_lapic(vm, &c->lapic[cpu], cpu);
+	any_8254(&c->i8254);
+}
+
+static void give(struct vm *vm, const struct irq_chips *c)
+{
+	for (unsigned chip = 0; chip < IRQ_CHIPS; chip++)
+		vm->irq.mover[chip].give(vm->irq.mover[chip].device, c);
+}
+
+static void take(struct vm *vm, struct irq_chips *c)
+{
+	for (unsigned chip = 0; chip < IRQ_CHIPS; chip++)
+		vm->irq.mover[chip].take(vm->irq.mover[chip].device, c);
+}
+
+static unsigned differ;
+
+static void same(uint64_t got, uint64_t want, uint64_t number, const char *what, unsigned index)
+{
+	if (got != want && differ++ < 20)
+		printf("state %#lx: %s %u is %#lx, not %#lx\n", number, what, index, got, want);
+}
+#define SAME(member, what, index) same(got->member, want->member, number, what, index)
+
+static void same_8259(const struct state_i8259 *got, const struct state_i8259 *want, uint64_t number, unsigned chip)
+{
+	SAME(lines, "8259: lines of", chip), SAME(edge, "8259: edges of", chip), SAME(imr, "8259: IMR of", chip), SAME(isr, "8259: ISR of", chip);
+	SAME(elcr, "8259: ELCR of", chip), SAME(base, "8259: ICW2 of", chip), SAME(icw4, "8259: ICW4 of", chip);
+	SAME(next_icw, "8259: next word of", chip), SAME(lowest, "8259: lowest priority of", chip), SAME(want_icw4, "8259: IC4 of", chip);
+	SAME(rotate_aeoi, "8259: rotation of", chip), SAME(special_mask, "8259: special mask of", chip);
+	SAME(read_isr, "8259: RIS of", chip), SAME(poll, "8259: poll of", chip);
+}
+
+static void same_8254(const struct state_i8254_counter *got, const struct state_i8254_counter *want, uint64_t number, unsigned n)
+{
+	SAME(reload, "8254: count", n), SAME(latch, "8254: latch", n), SAME(mode, "8254: mode", n), SAME(rw, "8254: RW", n), SAME(bcd, "8254: BCD", n);
+	SAME(latched, "8254: latched", n), SAME(status, "8254: status", n), SAME(status_latched, "8254: status latched", n);
+	SAME(write_low, "8254: byte written", n), SAME(write_high, "8254: high byte due", n), SAME(read_high, "8254: high byte next", n);
+	SAME(gate, "8254: gate", n);
+}
+
+/* The count of the timer is less by the time that went by. */
+static void same_lapic(const struct state_lapic *got, const struct state_lapic *want, uint64_t number, unsigned cpu, uint64_t ns)
+{
+	uint32_t went = want->reg[APIC_CURRENT_COUNT] - got->reg[APIC_CURRENT_COUNT];
+
+	SAME(base, "IA32_APIC_BASE", cpu), SAME(tsc_deadline, "IA32_TSC_DEADLINE", cpu);
+	for (unsigned reg = 0; reg < ARRAY_SIZE(got->reg); reg++)
+		if (reg != APIC_CURRENT_COUNT)
+			same(got->reg[reg], want->reg[reg], number, cpu ? "second local APIC: register" : "local APIC: register", reg);
+	same(went <= ns, true, number, "local APIC: so much time went by", went);
+}
+
+static void same_chips(const struct irq_chips *got, const struct irq_chips *want, uint64_t number, uint64_t ns)
+{
+	for (unsigned n = 0; n < 2; n++)
+		same_8259(&got->i8259[n], &want->i8259[n], number, n);
+	SAME(ioapic.id, "IOAPIC: ID", 0), SAME(ioapic.lines, "IOAPIC: lines", 0), SAME(ioapic.select, "IOAPIC: IOREGSEL", 0);
+	for (unsigned n = 0; n < PINS; n++)
+		SAME(ioapic.rte[n], "IOAPIC: entry", n);
+	for (unsigned n = 0; n < CPUS; n++)
+		same_lapic(&got->lapic[n], &want->lapic[n], number, n, ns);
+	for (unsigned n = 0; n < 3; n++)
+		same_8254(&got->i8254.counter[n], &want->i8254.counter[n], number, n);
+	SAME(i8254.speaker, "port 61h", 0);
+}
+
+/* What a processor does between instructions is the kernel's, too, while the chips are there. */
+static void hold(struct vm *vm, uint8_t *activity)
+{
+	for (unsigned cpu = 0; cpu < CPUS; cpu++) {
+		struct vcpu *vcpu = vm->vcpu[cpu];
+		vcpu->core.cpu.activity = activity[cpu];
+		vcpu->core.cpu.gpr[X86_GPR_RIP] = 0x100; /* at the reset vector the kernel takes a processor for one that runs */
+		kvm_engine.load_state(vcpu, X86_ALL_GROUPS);
+		kvm_vcpu_of(vcpu)->completion = true; /* an entry that runs nothing: what comes back is the kernel's */
+		vcpu->held = X86_ALL_GROUPS;
+		vcpu->changed = 0;
+		vcpu->core.cpu.activity = X86_SHUTDOWN;
+	}
+}
+
+static void test_random(struct vm *vm)
+{
+	static const uint8_t activities[] = { X86_RUNNING, X86_HALTED, X86_WAIT_SIPI };
+	struct state_lapic lapic[2][CPUS];
+	struct irq_chips before = { .lapic = lapic[0] }, after = { .lapic = lapic[1] };
+	unsigned moved = 0;
+
+	random_state = 0x9e3779b97f4a7c15ULL;
+	irq_set(&serial, false);
+	irq_set(&disk, false);
+	for (unsigned gsi = 0; gsi < PINS; gsi++)
+		irq_pin_init(&inputs[gsi], vm, gsi);
+	for (unsigned n = 0; n < STATES; n++) {
+		uint64_t number = random_state, began;
+		uint8_t activity[CPUS];
+		any_chips(vm, &before);
+		for (unsigned cpu = 0; cpu < CPUS; cpu++)
+			activity[cpu] = activities[any() % ARRAY_SIZE(activities)];
+		give(vm, &before);
+		began = clock_now(vm);
+		take(vm, &before); /* as the devices have it */
+		give(vm, &before);
+		kvm_of(vm)->chips_out_until = 0;
+		moved += kvm_chips_in(vm->vcpu[0]);
+		hold(vm, activity);
+		kvm_chips_out(vm);
+		take(vm, &after);
+		same_chips(&after, &before, number, clock_now(vm) - began);
+		for (unsigned cpu = 0; cpu < CPUS; cpu++)
+			same(vm->vcpu[cpu]->core.cpu.activity, activity[cpu], number, "activity of processor", cpu);
+	}
+	ok(moved == STATES && !differ, "%u random states of all chips and processors go in and come out the same (%u differences)", moved, differ);
+}
+
 int main(void)
 {
 	struct engine_report report = { 0 };
@@ -132,6 +373,7 @@ int main(void)
 	ok(vm->irq.controller->rdmsr(vm->irq.controller_device, vm->vcpu[1], MSR_APIC_BASE, &base) && base == (LAPIC | APIC_BASE_ENABLE),
 	   "IA32_APIC_BASE of the second processor");
 	ok(vm->vcpu[1]->core.cpu.activity == X86_WAIT_SIPI, "which still waits to be started");
+	test_random(vm);
 	vm_destroy(vm);
 	return done();
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include "util/log.h"
 
+enum { RTE_DELIVERY = 7 << 8, RTE_LOWEST = 1 << 8, RTE_LEVEL = 1 << 15, RTE_MASKED = 1 << 16 }; /* 82093AA 3.2.4 */
+enum { APIC_TPR = 0x08, APIC_INITIAL_COUNT = 0x38 }; /* registers of the local APIC's page, SDM 3A table 10-1 */
 #define OUT_NS 200000 /* how long the chips stay outside at least: going in and out costs some ten system calls a processor */
 
 int kvm_chips_create(struct kvm_vm *k)
@@ -43,7 +45,7 @@ static void pic_from_kvm(struct state_i8259 *s, const struct kvm_pic_state *k)
 	uint8_t lines = (k->last_irr & ~k->elcr) | (k->irr & k->elcr);
 
 	*s = (struct state_i8259){
-		.lines = lines, .edge = k->irr & lines, .imr = k->imr, .isr = k->isr, .elcr = k->elcr, .base = k->irq_base,
+		.lines = lines, .edge = k->irr & lines & ~k->elcr, .imr = k->imr, .isr = k->isr, .elcr = k->elcr, .base = k->irq_base,
 		.icw4 = 1 | k->auto_eoi << 1 | k->special_fully_nested_mode << 4, .next_icw = k->init_state ? k->init_state + 1 : 0,
 		.lowest = (k->priority_add - 1) & 7, .want_icw4 = k->init4, .rotate_aeoi = k->rotate_on_auto_eoi,
 		.special_mask = k->special_mask, .read_isr = k->read_reg_select, .poll = k->poll,
@@ -52,21 +54,32 @@ static void pic_from_kvm(struct state_i8259 *s, const struct kvm_pic_state *k)
 
 /* --- IOAPIC, 8254, local APICs --- */
 
+/* The kernel's irr is what waits, not what is high: an edge that went out is not in it, and one that is put in goes out, again. So an input that is
+ * high and would send is put in as low, and the kernel does not hear that it is high, until it rises anew. */
+static bool sends_when_high(uint64_t rte)
+{
+	return !(rte & RTE_MASKED) && (!(rte & RTE_LEVEL) || (rte & RTE_DELIVERY) > RTE_LOWEST);
+}
+
 static void ioapic_to_kvm(struct kvm_ioapic_state *to, const struct state_ioapic *s)
 {
 	*to = (struct kvm_ioapic_state){ .base_address = 0xfec00000, .ioregsel = s->select, .id = s->id >> 24, .irr = s->lines };
-	for (unsigned pin = 0; pin < STATE_IOAPIC_PINS; pin++)
+	for (unsigned pin = 0; pin < STATE_IOAPIC_PINS; pin++) {
 		to->redirtbl[pin].bits = s->rte[pin];
+		if (sends_when_high(s->rte[pin]))
+			to->irr &= ~(uint32_t)BIT(pin);
+	}
 }
 
-static void ioapic_from_kvm(struct state_ioapic *s, const struct kvm_ioapic_state *k)
+static void ioapic_from_kvm(struct state_ioapic *s, const struct kvm_ioapic_state *k, uint32_t lines)
 {
-	*s = (struct state_ioapic){ .id = (k->id & 0xf) << 24, .lines = k->irr, .select = (uint8_t)k->ioregsel };
+	*s = (struct state_ioapic){ .id = (k->id & 0xf) << 24, .lines = lines, .select = (uint8_t)k->ioregsel };
 	for (unsigned pin = 0; pin < STATE_IOAPIC_PINS; pin++)
 		s->rte[pin] = k->redirtbl[pin].bits;
 }
 
-/* The kernel names what the next access is: 1 low, 2 high, 3 the low one of two, 4 the high one. */
+/* A counter that has a control word but no count is one that counts from 65536 to the kernel; one without a control word is silent: 0xff is no mode.
+ * The kernel names what the next access is: 1 low, 2 high, 3 the low one of two, 4 the high one. */
 static uint8_t access_state(const struct state_i8254_counter *c, bool high)
 {
 	return c->rw < 3 ? c->rw : high ? 4 : 3;
@@ -80,7 +93,7 @@ static void pit_to_kvm(struct kvm_pit_state2 *to, const struct state_i8254 *s)
 		to->channels[i] = (struct kvm_pit_channel_state){
 			.count = c->reload, .latched_count = c->latch, .count_latched = c->latched, .status_latched = c->status_latched,
 			.status = c->status, .read_state = access_state(c, c->read_high), .write_state = access_state(c, c->write_high),
-			.write_latch = c->write_low, .rw_mode = c->rw, .mode = c->reload || i ? c->mode : 0xff, /* ff: nothing to count */
+			.write_latch = c->write_low, .rw_mode = c->rw, .mode = c->rw ? c->mode : 0xff,
 			.bcd = c->bcd, .gate = c->gate,
 		};
 	}
@@ -92,7 +105,7 @@ static void pit_from_kvm(struct state_i8254 *s, const struct kvm_pit_state2 *k)
 	for (unsigned i = 0; i < 3; i++) {
 		const struct kvm_pit_channel_state *c = &k->channels[i];
 		s->counter[i] = (struct state_i8254_counter){
-			.reload = c->mode <= 5 ? MIN(c->count, 65536u) : 0, .latch = c->latched_count, .mode = c->mode <= 5 ? c->mode : 0,
+			.reload = c->rw_mode ? MIN(c->count, c->bcd ? 10000u : 65536u) : 0, .latch = c->latched_count, .mode = c->mode <= 5 ? c->mode : 0,
 			.rw = c->rw_mode, .latched = c->count_latched, .status = c->status, .write_low = c->write_latch, .bcd = c->bcd,
 			.gate = c->gate, .status_latched = c->status_latched, .write_high = c->write_state == 4, .read_high = c->read_state == 4,
 		};
@@ -110,15 +123,20 @@ static int move_msr(struct kvm_vcpu *k, unsigned long request, uint32_t index, u
 	return done < 0 ? done : 0;
 }
 
-/* The base first: it decides what the registers mean. */
+/* The base first: it decides what the registers mean. It and the task priority are in the shared page, too, and go from there to the kernel with the
+ * segments and control registers. Where the timer's mode becomes another one the kernel clears the count that comes with it: so a count is told twice. */
 static int lapic_to_kvm(struct kvm_vcpu *k, struct state_lapic *s)
 {
 	struct kvm_lapic_state page = { 0 };
 	int error = move_msr(k, KVM_SET_MSRS, MSR_APIC_BASE, &s->base);
 
+	k->run->s.regs.sregs.apic_base = s->base;
+	k->run->s.regs.sregs.cr8 = s->reg[APIC_TPR] >> 4;
 	for (unsigned reg = 0; reg < ARRAY_SIZE(s->reg); reg++)
 		memcpy(page.regs + 16 * reg, &s->reg[reg], sizeof(s->reg[reg]));
 	if (error >= 0)
+		error = kvm_call(k->fd, KVM_SET_LAPIC, &page);
+	if (error >= 0 && s->reg[APIC_INITIAL_COUNT])
 		error = kvm_call(k->fd, KVM_SET_LAPIC, &page);
 	return error < 0 ? error : move_msr(k, KVM_SET_MSRS, MSR_TSC_DEADLINE, &s->tsc_deadline);
 }
@@ -165,6 +183,29 @@ static int to_kvm(struct vm *vm, struct irq_chips *c)
 	return error < 0 ? error : kvm_call(k->fd, KVM_SET_PIT2, &pit);
 }
 
+/* Which input of the IOAPIC a line ends at, or -1. */
+static int ioapic_pin(struct vm *vm, unsigned gsi)
+{
+	const struct irq_line *line = &vm->irq.line[gsi];
+
+	for (unsigned s = 0; s < line->sinks; s++)
+		if (line->sink[s].device == vm->irq.mover[IRQ_CHIP_IOAPIC].device)
+			return (int)line->sink[s].pin;
+	return -1;
+}
+
+static uint32_t ioapic_lines(struct vm *vm)
+{
+	uint32_t lines = 0;
+
+	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++) {
+		int pin = ioapic_pin(vm, gsi);
+		if (pin >= 0 && vm->irq.line[gsi].asserted)
+			lines |= (uint32_t)BIT(pin);
+	}
+	return lines;
+}
+
 static int from_kvm(struct vm *vm, struct irq_chips *c)
 {
 	struct kvm_vm *k = kvm_of(vm);
@@ -180,7 +221,7 @@ static int from_kvm(struct vm *vm, struct irq_chips *c)
 		error = lapic_from_kvm(kvm_vcpu_of(vm->vcpu[i]), &c->lapic[i]);
 	if (error >= 0)
 		error = move_chip(k, KVM_GET_IRQCHIP, &chip, KVM_IRQCHIP_IOAPIC);
-	ioapic_from_kvm(&c->ioapic, &chip.chip.ioapic);
+	ioapic_from_kvm(&c->ioapic, &chip.chip.ioapic, ioapic_lines(vm));
 	if (error >= 0)
 		error = kvm_call(k->fd, KVM_GET_PIT2, &pit);
 	pit_from_kvm(&c->i8254, &pit);
@@ -232,11 +273,26 @@ static int set_routing(struct vm *vm)
 
 /* --- in and out --- */
 
+/* The kernel remembers the levels from the last time. */
+static void set_lines(struct vm *vm, const struct state_ioapic *s)
+{
+	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++) {
+		bool level = vm->irq.line[gsi].asserted;
+		int pin = ioapic_pin(vm, gsi);
+		if (vm->irq.line[gsi].sinks && !(level && pin >= 0 && sends_when_high(s->rte[pin])))
+			set_line(vm, gsi, level);
+	}
+}
+
 static int put(struct vm *vm, struct irq_chips *chips)
 {
 	int error = set_routing(vm);
 
-	return error < 0 ? error : MIN(to_kvm(vm, chips), 0);
+	if (error >= 0)
+		error = to_kvm(vm, chips);
+	if (error >= 0)
+		set_lines(vm, &chips->ioapic);
+	return MIN(error, 0);
 }
 
 static int fetch(struct vm *vm, struct irq_chips *chips)
