@@ -11,7 +11,7 @@
 #include "engine/code_pages.h"
 #include "engine/engine.h"
 #include "x86/exec.h"
-#include "x86/shape.h"
+#include "x86/memo.h"
 
 #define BT_SLOT 2
 #define BT_BLOCK_MAX 48       /* guest instructions in a block */
@@ -160,6 +160,7 @@ struct bt {
 	uint64_t generation[2];       /* what the jump tables are good for: mapping and supervisor generation */
 	uint32_t mode[2];
 
+	struct x86_memo *memo;
 	uint8_t *code;                /* the cache */
 	uint32_t code_used;
 	struct bt_insn *insn;

@@ -27,7 +27,8 @@ int bt_cache_init(struct bt *bt)
 	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
 	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
 	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
-	return bt->code && bt->insn && bt->block && bt->exit ? 0 : -ENOMEM;
+	bt->memo = x86_memo_new(bt->vcpu->core.model);
+	return bt->memo && bt->code && bt->insn && bt->block && bt->exit ? 0 : -ENOMEM;
 }
 
 static void free_pages(struct bt *bt)
@@ -42,6 +43,7 @@ static void free_pages(struct bt *bt)
 void bt_cache_fini(struct bt *bt)
 {
 	free_pages(bt);
+	x86_memo_free(bt->memo);
 	if (bt->code)
 		munmap(bt->code, BT_CODE_SIZE);
 	if (bt->insn)

@@ -525,8 +525,9 @@ static bool native(struct translation *t, const struct insn *i)
 	}
 	if (is_nop(i))
 		return true;
-	if (!x86_decode_shape(&s, t->bytes, i->length, t->block->mode & BT_MODE_DECODE, t->bt->vcpu->core.model))
+	if (!t->shape)
 		return false;
+	s = *t->shape;
 	long_forms(i, &s);
 	if (!translatable(t, i, &s))
 		return false;
@@ -624,9 +625,10 @@ static void prologue(struct translation *t)
 	b->body = e->at;
 }
 
-static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned available)
+static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned available)
 {
-	const struct x86_model *model = bt->vcpu->core.model;
+	struct bt *bt = t->bt;
+	struct bt_block *b = t->block;
 	unsigned max = b->second == ~0ULL ? BT_BLOCK_MAX : 1;
 	bool ends = false;
 
@@ -635,7 +637,8 @@ static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, 
 		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
 		rec->insn.offset = b->bytes;
 		rec->insn.index = (uint8_t)b->count;
-		unsigned n = x86_decode(&rec->insn, bytes + b->bytes, available - b->bytes, b->mode & BT_MODE_DECODE, model);
+		unsigned n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes,
+					     available - b->bytes, b->mode & BT_MODE_DECODE);
 		if (!n)
 			break;
 		ends = ends_block(bt, &rec->insn);
@@ -649,11 +652,15 @@ static unsigned decode(struct bt *bt, struct bt_block *b, const uint8_t *bytes, 
 
 bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned available)
 {
-	struct translation t = { .e = { .base = bt->code, .at = bt->code_used }, .bt = bt, .block = b };
+	struct translation t; /* some fields are large */
 
+	t.e = (struct emit){ .base = bt->code, .at = bt->code_used };
+	t.bt = bt;
+	t.block = b;
+	t.stubs = t.shorts = 0;
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	b->insn = bt->insns;
-	if (!decode(bt, b, bytes, available))
+	if (!decode(&t, bytes, available))
 		return false;
 	b->code = t.e.at;
 	prologue(&t);
@@ -661,6 +668,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsig
 		t.id = b->insn + n;
 		t.rec = &bt->insn[t.id];
 		t.bytes = bytes + t.rec->insn.offset;
+		t.shape = t.shaped[n] ? &t.shapes[n] : NULL;
 		instruction(&t);
 	}
 	t.id = b->insn + b->count;

@@ -53,11 +53,14 @@ struct translation {
 	struct bt_insn *rec;  /* of the instruction at hand */
 	uint32_t id;          /* its index */
 	const uint8_t *bytes; /* of the instruction */
+	struct x86_shape *shape; /* of the instruction, NULL: it has none that matters */
 	unsigned width;       /* of addresses and the stack, in bytes: 8 or 4 */
 	struct stub stub[STUBS_MAX];
 	unsigned stubs;
 	struct pending pending[SHORTS_MAX];
 	unsigned shorts;
+	struct x86_shape shapes[BT_BLOCK_MAX]; /* by instruction */
+	bool shaped[BT_BLOCK_MAX];
 };
 
 /* memory.c */
