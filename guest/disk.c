@@ -5,7 +5,7 @@
 #include "lib/apic.h"
 #include "lib/guest.h"
 
-enum { VENDOR = 0x1af4, DISK = 0x1042 };
+enum { VENDOR = 0x1af4, DISK = 0x1001 };
 enum { COMMAND = 4, BARS = 0x10, CAPABILITIES = 0x34, LINE = 0x3c }; /* of configuration space */
 enum { COMMAND_MEMORY = 2, COMMAND_MASTER = 4 };
 enum { CAP_VENDOR = 9, CAP_MSIX = 0x11 };

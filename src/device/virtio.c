@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The part of a virtio device that no transport and no kind of device knows of: VIRTIO 1.2, chapters 2 and 3.
  *
- * Offered to every driver: indirect descriptors, event indices, reset of single queues. Only drivers that accept VERSION_1 are
- * served. */
+ * Offered to every driver: indirect descriptors, event indices, reset of single queues. A driver must accept VERSION_1, unless it comes by the
+ * legacy interface. */
 #include "device/virtio.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -40,6 +40,7 @@ static void forget(struct virtio *v, unsigned queue)
 static void driver_reset(struct virtio *v)
 {
 	v->status = 0; /* from here on nothing is written to the rings */
+	v->legacy = false;
 	for (unsigned i = 0; i < v->queues; i++) {
 		forget(v, i);
 		clear_queue(&v->queue[i]);
@@ -99,10 +100,10 @@ void virtio_set_status(struct virtio *v, uint8_t status)
 	}
 	if (!(old & VIRTIO_FEATURES_OK) && (status & VIRTIO_FEATURES_OK) && !features_fit(v))
 		status &= (uint8_t)~VIRTIO_FEATURES_OK;
-	if (!(status & VIRTIO_FEATURES_OK))
+	if (!(status & VIRTIO_FEATURES_OK) && !v->legacy)
 		status &= (uint8_t)~VIRTIO_DRIVER_OK;
 	v->status = (uint8_t)(status & ~VIRTIO_NEEDS_RESET) | (old & VIRTIO_NEEDS_RESET);
-	if (!(old & VIRTIO_DRIVER_OK) && virtio_is_ready(v)) {
+	if (!(old & VIRTIO_DRIVER_OK) && (status & VIRTIO_DRIVER_OK) && virtio_is_ready(v)) {
 		if (v->model->ready)
 			v->model->ready(v);
 		for (unsigned i = 0; i < v->queues; i++) /* a driver may have filled them before */
@@ -169,12 +170,12 @@ int virtio_loaded(struct virtio *v)
 	for (unsigned i = 0; i < v->queues; i++)
 		if (!queue_sane(&v->queue[i], v->msix.count))
 			goto refuse;
-	if (v->driver_features & ~v->features)
+	if (v->driver_features & ~virtio_offered(v) || (v->legacy && !virtio_legacy_exists(v)))
 		goto refuse;
 	if (v->config_vector != VIRTIO_NO_VECTOR && v->config_vector >= v->msix.count)
 		goto refuse;
 	pci_function_loaded(&v->pci);
-	if (!(v->status & VIRTIO_FEATURES_OK))
+	if (!(v->status & VIRTIO_FEATURES_OK) && !v->legacy)
 		v->status &= (uint8_t)~VIRTIO_DRIVER_OK;
 	for (unsigned i = 0; i < v->queues; i++)
 		resume_queue(v, &v->queue[i]);
@@ -210,6 +211,7 @@ const struct field virtio_fields[] = {
 	FIELD_U8(struct virtio, status),
 	FIELD_U8(struct virtio, generation),
 	FIELD_U8(struct virtio, isr),
+	FIELD_BOOL(struct virtio, legacy),
 	FIELD_STRUCT(struct virtio, queue, queue_fields, struct virtq),
 	FIELD_END,
 };

@@ -24,6 +24,7 @@ enum { /* device status, 2.1 */
 	VIRTIO_FAILED = 0x80,
 };
 /* Features of the transport and the rings, chapter 6: every device offers them. */
+#define VIRTIO_F_ANY_LAYOUT BIT(27)
 #define VIRTIO_F_INDIRECT_DESC BIT(28)
 #define VIRTIO_F_EVENT_IDX BIT(29)
 #define VIRTIO_F_VERSION_1 BIT(32)
@@ -87,6 +88,7 @@ struct virtio {
 	uint64_t driver_features;                /* what the driver accepted */
 	uint16_t config_vector, queue_select;
 	uint8_t status, generation, isr;
+	bool legacy;                             /* the driver came by the legacy interface */
 	struct virtq queue[VIRTIO_QUEUES_MAX];
 	/* Set-up: */
 	const struct virtio_model *model;
@@ -107,9 +109,11 @@ static inline bool virtio_has(const struct virtio *v, uint64_t feature)
 {
 	return v->driver_features & feature;
 }
+/* 3.1.2: drivers of the legacy interface often use the device before they set DRIVER_OK. */
 static inline bool virtio_is_ready(const struct virtio *v)
 {
-	return (v->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK;
+	uint8_t needed = v->legacy ? VIRTIO_DRIVER : VIRTIO_DRIVER_OK;
+	return (v->status & (needed | VIRTIO_NEEDS_RESET)) == needed;
 }
 
 /* virtio.c -- From the device's init. v->model, queues, config_size and features (0: the model's) are set before. 0 or -errno. */
@@ -130,6 +134,17 @@ void virtio_notified(struct virtio *, unsigned queue);
 /* virtio_pci.c -- Registers and interrupts, chapter 4.1. */
 int virtio_pci_init(struct virtio *);
 void virtio_pci_interrupt(struct virtio *, uint16_t vector, uint8_t isr);
+/* For both interfaces: reads the interrupt status, which clears it; what becomes of a vector that a driver chooses. */
+uint8_t virtio_pci_isr(struct virtio *);
+uint16_t virtio_pci_vector(const struct virtio *, uint16_t vector);
+
+/* virtio_legacy.c -- The legacy interface, 4.1.4.10: the ports behind BAR 0. It is for kinds of devices that were there before version 1. */
+#define VIRTIO_LEGACY_BAR 0
+bool virtio_legacy_exists(const struct virtio *);
+/* Set-up: makes the function one that both kinds of drivers know. */
+void virtio_legacy_init(const struct virtio *, struct pci_model *);
+/* The features that a driver of either interface may accept. */
+uint64_t virtio_offered(const struct virtio *);
 
 /* virtqueue.c -- With the device's lock held. Takes the next chain; NULL: there is none, or the device is broken. */
 struct virtq_chain *virtq_pop(struct virtq *);

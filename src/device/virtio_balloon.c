@@ -96,8 +96,9 @@ static void config_read(struct virtio *v, unsigned offset, void *data, unsigned 
 
 static void config_write(struct virtio *v, unsigned offset, const void *data, unsigned size)
 {
-	if (offset == offsetof(struct config, actual) && size == sizeof(uint32_t))
-		memcpy(&of(v)->actual, data, size);
+	unsigned at = offset - offsetof(struct config, actual); /* the legacy interface writes bytes */
+	if (offset >= offsetof(struct config, actual) && at + size <= sizeof(of(v)->actual))
+		memcpy((uint8_t *)&of(v)->actual + at, data, size);
 }
 
 /* The balloon is the driver's; what the host wants stays. */

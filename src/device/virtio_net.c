@@ -41,6 +41,12 @@ static struct card *of(struct virtio *v)
 	return container_of(v, struct card, virtio);
 }
 
+/* 5.1.6.1: a legacy driver that merges no buffers has none of their number. */
+static size_t header_size(const struct card *c)
+{
+	return c->virtio.driver_features & (VIRTIO_F_VERSION_1 | F_MRG_RXBUF) ? sizeof(struct header) : sizeof(struct net_offload);
+}
+
 /* ---- To the guest ------------------------------------------------------------------------------------------------------- */
 
 /* What the driver did not agree to is taken off: a checksum filled in, the hint that it is right dropped. */
@@ -66,7 +72,7 @@ static enum result put_frame(struct card *c, struct header *h, const uint8_t *fr
 {
 	struct virtq *q = &c->virtio.queue[QUEUE_RECEIVE];
 	struct virtq_chain *chain[QUEUE_SIZE];
-	size_t total = sizeof(*h) + size, room = 0;
+	size_t header = header_size(c), total = header + size, room = 0;
 	unsigned count = 0, most = virtio_has(&c->virtio, F_MRG_RXBUF) ? QUEUE_SIZE : 1;
 	while (room < total && count < most) {
 		struct virtq_chain *next = virtq_pop(q);
@@ -75,7 +81,7 @@ static enum result put_frame(struct card *c, struct header *h, const uint8_t *fr
 		chain[count++] = next;
 		room += next->in_size;
 	}
-	if (!count || room < total || chain[0]->in_size < sizeof(*h)) {
+	if (!count || room < total || chain[0]->in_size < header) {
 		bool more = count < most; /* may come */
 		put_back(chain, count);
 		return more ? NO_ROOM : LOST;
@@ -83,9 +89,9 @@ static enum result put_frame(struct card *c, struct header *h, const uint8_t *fr
 	h->num_buffers = (uint16_t)count;
 	size_t at = 0;
 	for (unsigned i = 0; i < count; i++) {
-		size_t skip = i ? 0 : sizeof(*h);
+		size_t skip = i ? 0 : header;
 		if (!i)
-			virtq_write(chain[i], 0, h, sizeof(*h));
+			virtq_write(chain[i], 0, h, header);
 		size_t n = virtq_write(chain[i], skip, frame + at, size - at);
 		virtq_fill(chain[i], skip + n, i);
 		at += n;
@@ -152,8 +158,8 @@ static void send_chain(struct card *c, struct virtq_chain *chain)
 	struct header h;
 	struct iovec iov[chain->out + 1];
 	unsigned count = 0;
-	uint64_t skip = sizeof(h), size = chain->out_size - sizeof(h);
-	if (virtq_read(chain, 0, &h, sizeof(h)) < sizeof(h)) {
+	uint64_t skip = header_size(c), size = chain->out_size - skip;
+	if (virtq_read(chain, 0, &h, skip) < skip) {
 		virtio_break(&c->virtio, "a frame without a header");
 		return;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Virtio over PCI: VIRTIO 1.2, section 4.1, without the legacy interface.
+/* Virtio over PCI: VIRTIO 1.2, section 4.1; the legacy interface is virtio_legacy.c's.
  *
  * One 64-bit BAR holds the four groups of registers, a second one the MSI-X table. Firmware that cannot reach the BAR goes through
  * a window in configuration space (4.1.4.9). */
@@ -65,7 +65,7 @@ static struct common common(struct virtio *v)
 	return c;
 }
 
-static uint16_t vector(const struct virtio *v, uint16_t value)
+uint16_t virtio_pci_vector(const struct virtio *v, uint16_t value)
 {
 	return value < v->msix.count ? value : VIRTIO_NO_VECTOR;
 }
@@ -74,7 +74,7 @@ static void write_queue(struct virtio *v, struct virtq *q, unsigned offset, cons
 {
 	switch (offset & ~1u) {
 	case offsetof(struct common, queue_vector):
-		q->vector = vector(v, c->queue_vector);
+		q->vector = virtio_pci_vector(v, c->queue_vector);
 		return;
 	case offsetof(struct common, queue_reset):
 		if (c->queue_reset == 1 && q->enabled && virtio_has(v, VIRTIO_F_RING_RESET))
@@ -128,7 +128,7 @@ static void write_common(struct virtio *v, unsigned offset, const struct common 
 		return;
 	}
 	if ((offset & ~1u) == offsetof(struct common, config_vector))
-		v->config_vector = vector(v, c->config_vector);
+		v->config_vector = virtio_pci_vector(v, c->config_vector);
 	else if (offset == offsetof(struct common, status))
 		virtio_set_status(v, c->status);
 	else if ((offset & ~1u) == offsetof(struct common, queue_select))
@@ -139,7 +139,7 @@ static void write_common(struct virtio *v, unsigned offset, const struct common 
 
 /* ---- The BAR ------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t read_isr(struct virtio *v)
+uint8_t virtio_pci_isr(struct virtio *v)
 {
 	uint8_t isr = v->isr;
 	v->isr = 0;
@@ -160,7 +160,7 @@ static uint64_t register_read(struct device *d, uint64_t offset, unsigned size)
 		break;
 	}
 	case AT_ISR:
-		return at ? 0 : read_isr(v);
+		return at ? 0 : virtio_pci_isr(v);
 	case AT_DEVICE:
 		if (v->model->config_read && at + size <= v->config_size)
 			v->model->config_read(v, at, &value, size);
@@ -297,6 +297,8 @@ int virtio_pci_init(struct virtio *v)
 			[BAR_REGISTERS] = { .kind = PCI_BAR_MEMORY64, .prefetchable = true, .size = REGISTERS, .ops = &register_ops },
 		},
 	};
+	if (virtio_legacy_exists(v))
+		virtio_legacy_init(v, &v->pci_model);
 	int error = pci_function_init(&v->pci, &v->device, &v->pci_model);
 	if (!error)
 		error = pci_msix_init(&v->pci, &v->msix, BAR_MSIX, v->queues + 1);

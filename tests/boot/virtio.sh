@@ -35,12 +35,13 @@ grep -c virtio /proc/interrupts
 dd if=/dev/hwrng bs=64 count=16 2>/dev/null | gzip -c | wc -c'
 
 # DHCP by busybox's client, which wants a script; then the host, by ping, and a page from a server of the host's; two channels.
-network_command='mkdir -p /etc
+address_command='mkdir -p /etc
 printf "#!/bin/sh\n[ \$1 = bound ] && ip addr add \$ip/24 dev eth0 && ip route add default via \$router && echo bound \$ip \$dns\n" >/dhcp
 chmod +x /dhcp
 ip link set eth0 up
 udhcpc -i eth0 -n -q -s /dhcp 2>/dev/null
-ping -c 1 10.0.2.2 >/dev/null && echo "the host answers"
+ping -c 1 10.0.2.2 >/dev/null && echo "the host answers"'
+network_command=$address_command'
 echo "a guest says hello" | nc -l -p 7000 >/got &
 for port in /dev/vport*p1; do echo ready >"$port"; done
 wait
@@ -48,6 +49,12 @@ cat /got
 echo terminal >/dev/hvc0
 sleep 0.2
 ls /sys/class/virtio-ports'
+
+# The same drivers by the interface of before version 1: their module is asked for it, and the devices are found anew.
+legacy_command='for module in virtio_blk virtio_net virtio_console virtio_rng virtio_balloon net_failover failover virtio_pci; do rmmod $module; done
+insmod /modules/*-virtio_pci.ko force_legacy=1
+for module in failover net_failover virtio_net virtio_blk virtio-rng virtio_balloon virtio_console; do insmod /modules/*-$module.ko; done
+for device in /sys/bus/virtio/devices/*; do cut -c 33 $device/features; done | tr -d "\n"; echo " of version 1"'
 
 # A TCP forward, both ways: the host connects when the guest says that it is about to listen, and again when that was too early: the
 # forward takes the connection, and drops it as nobody in the guest does.
@@ -82,6 +89,24 @@ network() { # ENGINE
         contains "$1: how to reach the port is told" "$err" "port 7000 of the guest is 127.0.0.1:$port on the host"
 }
 
+legacy() { # ENGINE
+        head -c $((sectors * 512)) /dev/urandom >"$scratch/disk"
+        head -c 1M /dev/zero >"$scratch/locked"
+        before=$(sha256sum <"$scratch/disk")
+        boot_linux linux-cloud '' "$legacy_command
+$address_command
+echo terminal >/dev/hvc0
+$disk_command" --engine "$1" --rng --balloon --disk "$scratch/disk" --disk "$scratch/locked,readonly" --net user --console "file:$scratch/terminal"
+        booted 'legacy drivers'
+        contains 'they are legacy ones' "$out" '000000 of version 1'
+        contains 'legacy: the guest has an address' "$out" 'bound 10.0.2.15 10.0.2.3'
+        contains 'legacy: the host answers a ping' "$out" 'the host answers'
+        contains 'legacy: the guest reads what the host wrote' "$out" "$before"
+        contains 'legacy: the host reads what the guest wrote' "$out" "$(sha256sum <"$scratch/disk")"
+        contains 'legacy: a virtio terminal' "$(cat "$scratch/terminal")" terminal
+}
+
+legacy "$(default_engine)"
 for engine in ${ENGINES:-$(engines)}; do
         if [[ -e /usr/include/slirp/libslirp.h ]]; then network "$engine"; else skip "$engine: network - needs libslirp-dev"; fi
         head -c $((sectors * 512)) /dev/urandom >"$scratch/disk"

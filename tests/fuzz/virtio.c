@@ -11,6 +11,8 @@
 #include "virtio_driver.h"
 
 #define QUEUES 3
+#define FUZZ_PORTS 0x8000       /* offsets from here on are those of ports */
+#define PORTS 128
 #define IMAGE_BYTES (64 * KiB)
 
 static struct image *image;
@@ -124,12 +126,16 @@ static void step(struct input *in)
 	switch (take(in, 1) % 8) {
 	case 0: {
 		unsigned at = (unsigned)take(in, 2), size = 1u << take(in, 1) % 3;
-		bus_write(vm, BUS_MEMORY, DRIVER_BAR + at, size, take(in, size));
+		bool port = at >= FUZZ_PORTS;
+		bus_write(vm, port ? BUS_PORT : BUS_MEMORY, port ? DRIVER_PORTS + at % PORTS : DRIVER_BAR + at, size, take(in, size));
 		break;
 	}
-	case 1:
-		bus_read(vm, BUS_MEMORY, DRIVER_BAR + take(in, 2), 1u << take(in, 1) % 3);
+	case 1: {
+		unsigned at = (unsigned)take(in, 2), size = 1u << take(in, 1) % 3;
+		bool port = at >= FUZZ_PORTS;
+		bus_read(vm, port ? BUS_PORT : BUS_MEMORY, port ? DRIVER_PORTS + at % PORTS : DRIVER_BAR + at, size);
 		break;
+	}
 	case 2: {
 		unsigned at = (unsigned)take(in, 1) & 0xfc;
 		if (at >= PCI_OWN) /* BARs stay, or nothing is reached any more */

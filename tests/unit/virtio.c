@@ -44,7 +44,7 @@ static void fresh_ready(uint64_t features)
 static void registers(void)
 {
 	fresh();
-	ok(pci_read(vm, DRIVER_AT, 0, 4) == 0x10441af4 && pci_read(vm, DRIVER_AT, PCI_REVISION, 1) == 1, "virtio: IDs");
+	ok(pci_read(vm, DRIVER_AT, 0, 4) == 0x10051af4 && pci_read(vm, DRIVER_AT, PCI_SUBSYSTEM, 2) == VIRTIO_RNG, "virtio: IDs");
 	ok(drv.common && drv.notify && drv.isr && !drv.device && drv.notify_step == 4, "virtio: capabilities; no configuration, no capability");
 	ok(reg(NUM_QUEUES, 2) == 1 && reg(STATUS, 1) == 0 && reg(QUEUE_SIZE_AT, 2) == 64, "virtio: after reset");
 	ok(offered() == (BIT(28) | BIT(29) | BIT(32) | BIT(40)), "virtio: features");

@@ -8,6 +8,7 @@
 #define DRIVER_AT PCI_AT(DRIVER_SLOT, 0)
 #define DRIVER_BAR 0xe0000000ULL
 #define DRIVER_MSIX 0xe1000000ULL
+#define DRIVER_PORTS 0xd000          /* of the legacy interface */
 #define RINGS 0x100000ULL            /* each queue has 64 KiB from here on */
 #define RING_STEP 0x10000ULL
 #define RING_AVAIL 0x2000ULL
@@ -72,10 +73,11 @@ static void driver_find(struct vm *machine_)
 {
 	vm = machine_;
 	pci_write(vm, PCI_AT(1, 0), PIIX3_PIRQ_ROUTE + pci_pirq(DRIVER_AT, 1), 1, DRIVER_LINE);
+	pci_write(vm, DRIVER_AT, PCI_BAR, 4, DRIVER_PORTS);
 	pci_write(vm, DRIVER_AT, PCI_BAR + 4, 4, DRIVER_MSIX);
 	pci_write(vm, DRIVER_AT, PCI_BAR + 16, 4, (uint32_t)DRIVER_BAR);
 	pci_write(vm, DRIVER_AT, PCI_BAR + 20, 4, DRIVER_BAR >> 32);
-	pci_write(vm, DRIVER_AT, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	pci_write(vm, DRIVER_AT, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	memset(&drv, 0, sizeof(drv));
 	for (unsigned at = pci_read(vm, DRIVER_AT, PCI_CAPABILITIES, 1); at; at = pci_read(vm, DRIVER_AT, at + 1, 1)) {
 		uint64_t where = DRIVER_BAR + pci_read(vm, DRIVER_AT, at + 8, 4);
@@ -146,20 +148,20 @@ static void put_desc(unsigned queue, unsigned i, uint64_t at, uint32_t length, u
 	guest_write(vm, ring(queue) + i * sizeof(d), &d, sizeof(d));
 }
 
-static void kick(unsigned queue)
+__attribute__((unused)) static void kick(unsigned queue)
 {
 	set_reg(QUEUE_SELECT, 2, queue);
 	bus_write(vm, BUS_MEMORY, drv.notify + reg(QUEUE_NOTIFY, 2) * drv.notify_step, 2, queue);
 }
 
 /* Makes a chain that begins at descriptor `head` available, without telling the device. */
-static void offer(unsigned queue, uint16_t head)
+__attribute__((unused)) static void offer(unsigned queue, uint16_t head)
 {
 	poke16(ring(queue) + RING_AVAIL + 4 + 2 * (drv.avail[queue] % drv.size[queue]), head);
 	poke16(ring(queue) + RING_AVAIL + 2, ++drv.avail[queue]);
 }
 
-static unsigned used_count(unsigned queue)
+__attribute__((unused)) static unsigned used_count(unsigned queue)
 {
 	return (uint16_t)(peek16(ring(queue) + RING_USED + 2) - drv.used[queue]);
 }

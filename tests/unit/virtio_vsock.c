@@ -136,6 +136,8 @@ static void from_guest(void)
 {
 	char text[16] = "";
 	fresh(8);
+	ok(pci_read(vm, DRIVER_AT, 0, 4) == 0x10531af4 && pci_read(vm, DRIVER_AT, PCI_REVISION, 1) == 1 && !pci_read(vm, DRIVER_AT, PCI_BAR, 4),
+	   "vsock: IDs; it has no legacy interface");
 	ok(bus_read(vm, BUS_MEMORY, drv.device, 4) == CID && reg(NUM_QUEUES, 2) == 3 && (offered() & 0xff) == 1, "vsock: configuration");
 	say(VSOCK_OP_REQUEST, 5, 7, NULL, 0);
 	ok(next() == VSOCK_OP_RST && last.src_port == 7 && last.dst_port == 5 && last.src_cid == VSOCK_HOST && last.dst_cid == CID,
