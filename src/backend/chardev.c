@@ -90,6 +90,12 @@ int chardev_open(struct chardev **chardev, const char *spec)
 	return -EINVAL;
 }
 
+int chardev_open_silent(struct chardev **chardev, const char *spec)
+{
+	*chardev = NULL;
+	return strcmp(spec, "none") ? chardev_fd_create(chardev, -1, -1, 0, "nobody") : 0;
+}
+
 void chardev_close(struct chardev *chardev)
 {
 	if (chardev)

@@ -6,7 +6,8 @@
 struct chardev;
 struct chardev_ops {
 	/* Writes up to len bytes without blocking for long; returns how many were taken (0: full, try later; the backend calls the
-	 * writable hook), the rest is the caller's to keep. Any thread. */
+	 * writable hook), the rest is the caller's to keep. Where the clock counts instructions it takes all, and the machine waits: it must not
+	 * depend on how fast the host reads. Any thread. */
 	size_t (*write)(struct chardev *, const uint8_t *, size_t len);
 	/* Begins to deliver input to chardev->sink by event_post(sink, CHARDEV_INPUT, ...). */
 	int (*start)(struct chardev *, struct vm *);
@@ -25,6 +26,8 @@ struct chardev {
 
 /* chardev.c -- Parses "stdio", "file:PATH", "pty", "none" (gives NULL); 0, or -errno after log_error. */
 int chardev_open(struct chardev **, const char *spec);
+/* The same for a machine that nobody hears or speaks to: to the guest all looks as with `spec`. */
+int chardev_open_silent(struct chardev **, const char *spec);
 void chardev_close(struct chardev *);
 /* terminal.c -- Raw mode for stdin, restored at exit, on fatal signals and by terminal_restore; escape Ctrl-A. */
 int terminal_raw(void);

@@ -21,6 +21,7 @@
 #define RING_SIZE (64 * KiB)
 #define WRITE_CHUNK 4096
 #define READ_CHUNK 256
+#define DRAIN_POLL_NS 20000000
 #define UNPLUGGED_POLL_MS 100 /* how often an unattached pty looks whether somebody came */
 
 struct chardev_fd {
@@ -37,7 +38,7 @@ struct chardev_fd {
 	atomic_bool stop;
 
 	pthread_mutex_t lock;        /* guards what follows */
-	pthread_cond_t filled;
+	pthread_cond_t filled, drained;
 	uint8_t ring[RING_SIZE];
 	size_t head, used;
 	bool starved;                /* write() took less than it was given: owe a CHARDEV_WRITABLE */
@@ -50,21 +51,45 @@ static struct chardev_fd *of(struct chardev *chardev)
 	return container_of(chardev, struct chardev_fd, chardev);
 }
 
+/* Puts into the ring what has room there. With the lock held. */
+static size_t fill(struct chardev_fd *c, const uint8_t *data, size_t len)
+{
+	size_t taken = MIN(len, RING_SIZE - c->used);
+	for (size_t i = 0; i < taken; i++)
+		c->ring[(c->head + c->used + i) % RING_SIZE] = data[i];
+	c->used += taken;
+	if (taken)
+		pthread_cond_signal(&c->filled);
+	return taken;
+}
+
+/* Waits for the writer, and looks now and then whether the machine has ended meanwhile. With the lock held. */
+static void wait_drained(struct chardev_fd *c)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += DRAIN_POLL_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&c->drained, &c->lock, &until);
+}
+
 static size_t fd_write(struct chardev *chardev, const uint8_t *data, size_t len)
 {
 	struct chardev_fd *c = of(chardev);
+	const struct vm *vm = chardev->sink ? chardev->sink->vm : NULL;
+	bool patient = vm && vm->clock.mode == CLOCK_INSTRUCTIONS;
 	if (c->out < 0)
 		return len;
 	pthread_mutex_lock(&c->lock);
-	size_t taken = c->broken ? len : MIN(len, RING_SIZE - c->used);
-	if (!c->broken) {
-		for (size_t i = 0; i < taken; i++)
-			c->ring[(c->head + c->used + i) % RING_SIZE] = data[i];
-		c->used += taken;
-		c->starved |= taken < len;
-		if (taken)
-			pthread_cond_signal(&c->filled);
+	size_t taken = c->broken ? len : fill(c, data, len);
+	while (patient && taken < len && !c->broken && !vm->end) {
+		wait_drained(c);
+		taken += fill(c, data + taken, len - taken);
 	}
+	if (patient || c->broken)
+		taken = len;
+	c->starved |= taken < len;
 	pthread_mutex_unlock(&c->lock);
 	return taken;
 }
@@ -137,6 +162,7 @@ static void *writer(void *arg)
 			c->head = (c->head + (size_t)done) % RING_SIZE;
 			c->used -= (size_t)done;
 		}
+		pthread_cond_signal(&c->drained);
 		if (c->starved && c->used <= RING_SIZE / 2) {
 			c->starved = false;
 			pthread_mutex_unlock(&c->lock);
@@ -260,6 +286,7 @@ int chardev_fd_create(struct chardev **chardev, int in, int out, unsigned flags,
 	c->name = strdup(name);
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->filled, NULL);
+	pthread_cond_init(&c->drained, NULL);
 	c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!c->name || c->wake < 0) {
 		error = c->name ? -errno : -ENOMEM;
@@ -292,6 +319,7 @@ void chardev_fd_destroy(struct chardev *chardev)
 	if (c->flags & CHARDEV_FD_CLOSE)
 		close(c->out >= 0 ? c->out : c->in);
 	pthread_cond_destroy(&c->filled);
+	pthread_cond_destroy(&c->drained);
 	pthread_mutex_destroy(&c->lock);
 	free((char *)c->name);
 	free(c);

@@ -64,7 +64,30 @@ static int parse_mac(struct net *n)
 	return 0;
 }
 
-int net_open(struct net **result, const char *spec, const char *machine, unsigned number)
+static int silent_open(struct net **n)
+{
+	*n = calloc(1, sizeof(**n));
+	return *n ? 0 : -ENOMEM;
+}
+static int silent_start(struct net *n)
+{
+	return 0;
+}
+static void silent_stop(struct net *n)
+{
+}
+static void silent_close(struct net *n)
+{
+	free(n);
+}
+static void silent_send(struct net *n, const struct net_offload *offload, const struct iovec *iov, unsigned count, size_t size)
+{
+}
+static const struct net_kind silent = {
+	.name = "silent", .open = silent_open, .prepare = silent_start, .start = silent_start, .stop = silent_stop, .close = silent_close, .send = silent_send,
+};
+
+static int open_as(struct net **result, const struct net_kind *as, const char *spec, const char *machine, unsigned number)
 {
 	struct net_words words = { 0 };
 	char *text = strdup(spec);
@@ -75,7 +98,7 @@ int net_open(struct net **result, const char *spec, const char *machine, unsigne
 	char *argument = strchr(text, '=');
 	if (argument)
 		*argument++ = 0;
-	const struct net_kind *kind = error ? NULL : find(text);
+	const struct net_kind *kind = error ? NULL : as ? as : find(text);
 	if (!kind) {
 		free(text);
 		return -EINVAL;
@@ -93,7 +116,7 @@ int net_open(struct net **result, const char *spec, const char *machine, unsigne
 	make_mac(n, number);
 	if (words.mac)
 		error = parse_mac(n);
-	if (!error && words.forward.count && strcmp(kind->name, "user")) {
+	if (!error && words.forward.count && strcmp(kind->name, "user") && !as) {
 		log_error("--net %s: only a user network forwards ports", kind->name);
 		error = -EINVAL;
 	}
@@ -103,6 +126,19 @@ int net_open(struct net **result, const char *spec, const char *machine, unsigne
 		net_close(n);
 	else
 		*result = n;
+	return error;
+}
+
+int net_open(struct net **result, const char *spec, const char *machine, unsigned number)
+{
+	return open_as(result, NULL, spec, machine, number);
+}
+
+int net_open_silent(struct net **result, const char *spec, const char *machine, unsigned number, unsigned offload)
+{
+	int error = open_as(result, &silent, spec, machine, number);
+	if (!error)
+		(*result)->offload = offload;
 	return error;
 }
 

@@ -61,6 +61,9 @@ SET_DECLARE(struct net_kind, net_kinds);
 
 /* net.c -- spec: "user,forward=tcp:2222:22". number: the card's, for its address. 0 or -errno, after an error. */
 int net_open(struct net **, const char *spec, const char *machine, unsigned number);
+/* The card of a machine that stands beside another one: what the guest sees is as with `spec`, `offload` is what that network takes and gives, and
+ * nothing goes out or comes in but what event_queue is given. */
+int net_open_silent(struct net **, const char *spec, const char *machine, unsigned number, unsigned offload);
 void net_close(struct net *); /* after the device is gone; NULL is fine */
 /* Set-up: whose it is, and the kind of its event (struct net_offload, then the frame). Stop: from the device's fini. */
 int net_start(struct net *, struct device *, unsigned event);

@@ -53,9 +53,10 @@ static int add_disk(struct cards *c, struct board_options *board, unsigned i, bo
 	return EXIT_OK;
 }
 
-static int add_net(struct cards *c, struct board_options *board, unsigned i, const char *spec, const char *machine)
+static int add_net(struct cards *c, const struct card_options *o, struct board_options *board, unsigned i, const char *machine)
 {
-	int error = net_open(&c->net[i], spec, machine, i);
+	const char *spec = o->net.item[i];
+	int error = o->offload ? net_open_silent(&c->net[i], spec, machine, i, o->offload[i]) : net_open(&c->net[i], spec, machine, i);
 	if (error)
 		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
 	bool e1000 = c->net[i]->words.model == NET_MODEL_E1000;
@@ -97,7 +98,7 @@ static int add_vsock(struct cards *c, struct board_options *board, const char *s
 }
 
 /* A port for each --console; they are one device. */
-static int add_port(struct cards *c, unsigned i, const char *spec)
+static int add_port(struct cards *c, unsigned i, const char *spec, bool silent)
 {
 	static const struct option_row rows[] = {
 		{ "name", "TEXT", "", OPTION_STRING, offsetof(struct virtio_console_port, name), 0, 0 },
@@ -107,16 +108,17 @@ static int add_port(struct cards *c, unsigned i, const char *spec)
 	c->console_text[i] = strdup(spec);
 	if (!c->console_text[i] || option_words("--console", rows, port, c->console_text[i]))
 		return EXIT_USAGE;
-	int error = chardev_open(&port->chardev, c->console_text[i]);
+	int error = (silent ? chardev_open_silent : chardev_open)(&port->chardev, c->console_text[i]);
 	c->console.ports++;
 	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
 }
 
-static int add_consoles(struct cards *c, const struct option_list *list, struct board_options *board)
+static int add_consoles(struct cards *c, const struct card_options *o, struct board_options *board)
 {
+	const struct option_list *list = &o->console;
 	int status = EXIT_OK;
 	for (unsigned i = 0; i < list->count && !status; i++)
-		status = add_port(c, i, list->item[i]);
+		status = add_port(c, i, list->item[i], o->offload);
 	if (status || !list->count)
 		return status;
 	struct board_card *card = add(c, board, &virtio_console_class, "console", 0);
@@ -140,11 +142,11 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 		status = add_disk(c, board, i, firmware);
 	}
 	for (unsigned i = 0; i < o->net.count && !status; i++)
-		status = add_net(c, board, i, o->net.item[i], machine);
+		status = add_net(c, o, board, i, machine);
 	for (unsigned i = 0; i < o->share.count && !status; i++)
 		status = add_share(c, board, i, o->share.item[i]);
 	if (!status)
-		status = add_consoles(c, &o->console, board);
+		status = add_consoles(c, o, board);
 	if (!status && o->vsock)
 		status = add_vsock(c, board, o->vsock);
 	if (!status && o->rng && !add(c, board, &virtio_rng_class, "rng", 0))

@@ -12,6 +12,7 @@ struct card_options { /* as given */
 	struct option_list disk, net, console, share;
 	bool rng, balloon;
 	const char *vsock;
+	const unsigned *offload; /* of the networks, where consoles and networks are silent: for a machine beside another one. NULL: they are not */
 };
 struct cards { /* what stands behind the cards, for as long as the VM */
 	struct image *disk[CARD_EACH];

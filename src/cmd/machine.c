@@ -10,9 +10,9 @@
 #include "util/log.h"
 
 /* A wrong word is the user's mistake, a file that cannot be made is the host's. */
-static int open_backend(struct chardev **chardev, const char *spec)
+static int open_backend(struct chardev **chardev, const struct run_options *o, const char *spec)
 {
-	int error = chardev_open(chardev, spec);
+	int error = (o->cards.offload ? chardev_open_silent : chardev_open)(chardev, spec);
 	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
 }
 
@@ -25,14 +25,14 @@ static int open_backends(struct machine *m, const struct run_options *o)
 {
 	int status = EXIT_OK;
 	if (o->debugcon)
-		status = open_backend(&m->board.debugcon, o->debugcon);
+		status = open_backend(&m->board.debugcon, o, o->debugcon);
 	for (unsigned i = 0; i < o->serial.count && !status; i++)
-		status = open_backend(&m->board.serial[i], o->serial.item[i]);
+		status = open_backend(&m->board.serial[i], o, o->serial.item[i]);
 	if (!status && o->bios_log)
-		status = open_backend(&m->board.bios_log, o->bios_log);
+		status = open_backend(&m->board.bios_log, o, o->bios_log);
 	/* Standard input and output are the console's unless somebody else was given them. */
 	if (!status && !o->serial.count && !is_stdio(o->debugcon) && !is_stdio(o->bios_log))
-		status = open_backend(&m->board.serial[0], "stdio");
+		status = open_backend(&m->board.serial[0], o, "stdio");
 	return status;
 }
 

@@ -8,6 +8,7 @@
 #include "cmd/screen.h"
 #include "cmd/verify.h"
 #include "control/control.h"
+#include "engine/engine.h"
 #include "gdb/gdb.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -18,6 +19,7 @@
 #define MEMORY_MOST (1024 * GiB)
 #define CPUS_MOST 255
 #define PORT_NONE UINT64_MAX
+#define CLOCK_UNSAID (-1)
 #define DEFAULT_MODEL "v2"
 #define VERIFY_EVERY 10000
 
@@ -72,8 +74,8 @@ static const struct option_row options[] = {
 	{ "hash", NULL, "print a hash of memory and processors to stderr at the end", OPTION_FLAG, AT(hash), 0, 0 },
 	{ "trace", "LIST", "print events to stderr: \"exit,irq\", or \"all\"", OPTION_STRING, AT(trace), 0, 0 },
 	{ "gdb", "PORT|unix:PATH", "let GDB connect there: \"target remote :1234\"; --paused waits for it", OPTION_STRING, AT(gdb), 0, 0 },
-	{ "verify", "ENGINE", "run the guest twice, by ENGINE and by the interpreter, and compare;\nno input, and --clock instructions", OPTION_STRING,
-	  AT(verify), 0, 0 },
+	{ "verify", "ENGINE", "run the guest twice, by ENGINE and by the interpreter, and compare;\nwith --clock instructions; what comes in comes to both",
+	  OPTION_STRING, AT(verify), 0, 0 },
 	{ "verify-every", "N", "instructions between two comparisons (default: 10000)", OPTION_NUMBER, AT(verify_every), 1, GiB },
 	{ "verbose", NULL, "say what was chosen", OPTION_FLAG, AT(verbose), 0, 0 },
 	{ .type = OPTION_END },
@@ -129,6 +131,18 @@ static int check(const struct run_options *o)
 	}
 	if (o->verify && (written(&o->cards.disk) || written(&o->floppy))) {
 		log_error("--verify: two machines cannot write to one disk; put \",snapshot\" or \",readonly\" behind the file's name");
+		return EXIT_USAGE;
+	}
+	if (o->verify && written(&o->cards.share)) {
+		log_error("--verify: two machines cannot write to one folder; put \",readonly\" behind --share");
+		return EXIT_USAGE;
+	}
+	if (o->verify && o->cards.vsock) {
+		log_error("--verify: the host's programs could speak to one machine of two by --vsock; leave it away");
+		return EXIT_USAGE;
+	}
+	if (o->verify && o->gdb) {
+		log_error("--verify: gdb would stop one machine of two; look at a difference that was found with \"--clock instructions --gdb\"");
 		return EXIT_USAGE;
 	}
 	if (o->name && !control_name_valid(o->name)) {
@@ -215,7 +229,7 @@ out:
 
 static int run(int argc, char **argv)
 {
-	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_HOST,
+	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_UNSAID,
 				 .verify_every = VERIFY_EVERY };
 	int status = command_options(&run_command, &o, argc, argv);
 	if (status >= 0)
@@ -230,10 +244,18 @@ static int run(int argc, char **argv)
 		log_error("--verify %s: the interpreter is what the others are compared with; --verify bt, say", o.verify);
 		return EXIT_USAGE;
 	}
-	if (o.verify) {
-		o.engine = o.verify;
-		o.clock = CLOCK_INSTRUCTIONS;
+	if (o.verify && !strcmp(o.verify, null_engine.name)) {
+		log_error("--verify %s: it runs nothing that could be compared; --verify bt, say", o.verify);
+		return EXIT_USAGE;
 	}
+	if (o.verify && o.clock == CLOCK_HOST) {
+		log_error("--verify: two machines are the same only while time is what they count; leave --clock host away");
+		return EXIT_USAGE;
+	}
+	if (o.verify)
+		o.engine = o.verify;
+	if (o.clock == CLOCK_UNSAID)
+		o.clock = o.verify ? CLOCK_INSTRUCTIONS : CLOCK_HOST;
 	struct machine m = { .board.debug_exit_port = o.debug_exit == PORT_NONE ? -1 : (int)o.debug_exit };
 	status = machine_choose_model(&m, &o);
 	if (status || !m.config.model)

@@ -1,172 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* Lockstep: two machines from the same start, one with the engine in question and one with the interpreter, which must stay the same.
  *
- * With time counted in instructions and no input from outside, a machine is a function of its start. So it needs no log: each of the two has
+ * With time counted in instructions a machine is a function of its start and of what comes in from outside. Each of the two has
  * a timer that fires at the same counts, where its processors stand between two instructions, and there the two threads meet. The second
  * to come compares: the processors by their field tables, and the pages that either wrote since. What may differ is named in
- * `excuses`, and counted.
+ * verify_compare.c, and counted. What came in since the last meeting goes to both there, and into a log (verify_input.c). While both sleep, time jumps to
+ * their next timer; but where somebody may type, that long is waited for it.
  *
  * An engine that runs whole blocks may be wrong only when it does, so a difference is not sought by single steps: the machines
  * are made again, run to where they were last equal, and meet next after half the distance, until the first count is found at which they
- * differ. What the interpreter ran between the two is printed at last. That the machines can be made again and run the same way is all it takes;
- * saved states would make it faster, not different. */
-#include <stdarg.h>
+ * differ. What the interpreter ran between the two is printed at last. That the machines can be made again and run the same way, with the log, is all it
+ * takes; saved states would make it faster, not different. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "cmd/cmd.h"
-#include "cmd/verify.h"
+#include "cmd/lockstep.h"
 #include "engine/engine.h"
 #include "util/log.h"
 
-#define LISTED 24       /* instructions that a report shows */
-#define DIFFERENCES 12  /* and registers or bytes */
 #define WAIT_NS 20000000
-
-struct side { /* a device, so that its timer has a lock; a machine's part in the meetings */
-	struct device device;
-	struct timer timer;
-	uint64_t at;             /* the count at which it fires */
-	struct lockstep *l;
-};
-
-struct lockstep {
-	struct vm *vm[2];
-	struct side *side[2];
-	uint64_t every;
-	uint64_t plan_from, plan_to; /* the next meetings are there, then no more: plan_to 0: each `every` */
-	pthread_mutex_t lock;
-	pthread_cond_t moved;
-	unsigned arrived;
-	uint64_t meeting, next;      /* how many there were; the count of the next one */
-	uint64_t equal_at, different_at;
-	bool different, stepping, idle;
-	char text[DIFFERENCES][160];
-	unsigned texts;
-	uint64_t excused, meetings;
-	char listed[LISTED][128];    /* a ring of what the interpreter ran */
-	uint64_t listed_count;
-};
-
-/* --- comparing --- */
-
-__attribute__((format(printf, 2, 3))) static void differ(struct lockstep *l, const char *format, ...)
-{
-	va_list args;
-
-	l->different = true;
-	if (l->texts == DIFFERENCES)
-		return;
-	va_start(args, format);
-	vsnprintf(l->text[l->texts++], sizeof(l->text[0]), format, args);
-	va_end(args);
-}
-
-static const char *const gpr_names[X86_GPR_SLOTS] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9",
-						      "r10", "r11", "r12", "r13", "r14", "r15", "zero", "rip" };
-
-static uint64_t element(const void *at, unsigned size)
-{
-	uint64_t value = 0;
-
-	memcpy(&value, at, MIN(size, sizeof(value)));
-	return value;
-}
-
-/* What may differ. FIP, FDP and FOP are for x87 exception handlers, and processors differ in which instructions set them; an engine may leave
- * them to the host. */
-static bool excused_byte(const struct field *f, size_t at)
-{
-	return !strcmp(f->name, "xsave") && ((at >= offsetof(struct x86_fxsave, fop) && at < offsetof(struct x86_fxsave, mxcsr)));
-}
-
-static void compare_fields(struct lockstep *l, const char *where, const struct field *f, const void *a, const void *b)
-{
-	for (; f->type != FIELD_TYPE_END; f++) {
-		for (unsigned n = 0; n < f->count; n++) {
-			const uint8_t *x = (const uint8_t *)a + f->offset + n * f->size, *y = (const uint8_t *)b + f->offset + n * f->size;
-			char name[64];
-			if (f->type == FIELD_TYPE_STRUCT) {
-				snprintf(name, sizeof(name), "%s%s[%u].", where, f->name, n);
-				compare_fields(l, name, f->fields, x, y);
-				continue;
-			}
-			if (!memcmp(x, y, f->size))
-				continue;
-			size_t at = 0;
-			while (at < f->size && (x[at] == y[at] || excused_byte(f, at)))
-				at++;
-			if (at == f->size) {
-				l->excused++;
-				continue;
-			}
-			if (f->type == FIELD_TYPE_BYTES)
-				differ(l, "%s%s, byte %zu: %016lx, interp %016lx", where, f->name, at & ~(size_t)7,
-				       element(x + (at & ~(size_t)7), 8), element(y + (at & ~(size_t)7), 8));
-			else if (!strcmp(f->name, "gpr") && n < ARRAY_SIZE(gpr_names))
-				differ(l, "%s%s: %016lx, interp %016lx", where, gpr_names[n], element(x, f->size), element(y, f->size));
-			else
-				differ(l, f->count > 1 ? "%s%s[%u]: %lx, interp %lx" : "%s%s%.0u: %lx, interp %lx", where, f->name, n,
-				       element(x, f->size), element(y, f->size));
-		}
-	}
-}
-
-/* An engine that keeps a translation longer than the other does not set the accessed bit again that the guest cleared. It shows in words of page
- * tables, which look like any other memory: present, and different in bit 5 only. */
-static bool only_accessed(uint64_t a, uint64_t b)
-{
-	return (a ^ b) == PTE_A && (a & PTE_P);
-}
-
-static void compare_page(struct lockstep *l, uint64_t page)
-{
-	const uint8_t *a = l->vm[0]->memory.host + page * X86_PAGE_SIZE, *b = l->vm[1]->memory.host + page * X86_PAGE_SIZE;
-
-	if (!memcmp(a, b, X86_PAGE_SIZE))
-		return;
-	for (unsigned at = 0; at < X86_PAGE_SIZE; at += 8) {
-		uint64_t x = element(a + at, 8), y = element(b + at, 8);
-		if (x == y)
-			continue;
-		if (only_accessed(x, y))
-			l->excused++;
-		else
-			differ(l, "memory %lx: %016lx, interp %016lx", (unsigned long)(page * X86_PAGE_SIZE + at), x, y);
-	}
-}
-
-/* What either machine wrote since the last meeting; with `all` also what an engine wrote without saying so. */
-static void compare_memory(struct lockstep *l, bool all)
-{
-	struct memory *a = &l->vm[0]->memory, *b = &l->vm[1]->memory;
-
-	for (uint64_t page = 0; page < a->size / X86_PAGE_SIZE; page++) {
-		if (!all && !((page_bits_get(a, page) | page_bits_get(b, page)) & PAGE_DIRTY))
-			continue;
-		compare_page(l, page);
-		page_bits_clear(a, page, PAGE_DIRTY);
-		page_bits_clear(b, page, PAGE_DIRTY);
-	}
-	for (unsigned n = 0; n < 2; n++)
-		for (unsigned c = 0; c < l->vm[n]->config.cpus; c++)
-			x86_tlb_flush_writes(&l->vm[n]->vcpu[c]->core); /* so that the next write marks its page again */
-}
-
-static void compare_processors(struct lockstep *l)
-{
-	for (unsigned c = 0; c < l->vm[0]->config.cpus; c++) {
-		struct vcpu *a = l->vm[0]->vcpu[c], *b = l->vm[1]->vcpu[c];
-		char where[16] = "";
-		if (l->vm[0]->config.cpus > 1)
-			snprintf(where, sizeof(where), "cpu%u ", c);
-		vcpu_state(a, X86_ALL_GROUPS);
-		vcpu_state(b, X86_ALL_GROUPS);
-		compare_fields(l, where, x86_cpu_fields, &a->core.cpu, &b->core.cpu);
-		if (a->core.icount != b->core.icount)
-			differ(l, "%sinstructions: %lu, interp %lu", where, a->core.icount, b->core.icount);
-	}
-}
+#define NAP_NS 1000000000 /* the longest wait for an input: then the machines look around */
 
 /* --- meetings --- */
 
@@ -176,12 +30,12 @@ static void stop(struct lockstep *l)
 	vm_finish(l->vm[1], VM_STOPPED, 0);
 }
 
-static void plan_next(struct lockstep *l)
+static void plan_next(struct lockstep *l, uint64_t onward)
 {
 	uint64_t now = l->next;
 
 	if (!l->plan_to)
-		l->next = now + l->every;
+		l->next = now + onward;
 	else if (now < l->plan_from)
 		l->next = l->plan_from;
 	else if (now < l->plan_to)
@@ -190,31 +44,82 @@ static void plan_next(struct lockstep *l)
 		stop(l);
 }
 
-/* Both are halted, and no timer is due: nothing but an input could wake them, and there is none. */
+/* All processors are halted: nothing but a timer or an input can wake them. */
 static bool asleep(struct vm *vm)
 {
 	for (unsigned c = 0; c < vm->config.cpus; c++)
 		if (vm->vcpu[c]->kicked || vcpu_runnable(vm->vcpu[c]))
 			return false;
-	return vm->clock.next == TIMER_OFF;
+	return true;
+}
+
+static bool disturbed(struct lockstep *l)
+{
+	return l->pending || l->vm[0]->end || l->vm[1]->end || l->vm[0]->vcpu[0]->kicked || l->vm[1]->vcpu[0]->kicked;
+}
+
+static uint64_t wall_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void wait_until(struct lockstep *l, uint64_t wall)
+{
+	struct timespec t = { .tv_sec = (time_t)(wall / 1000000000), .tv_nsec = (long)(wall % 1000000000) };
+
+	pthread_cond_timedwait(&l->moved, &l->lock, &t);
+}
+
+/* Both sleep: as long as they would, or until somebody comes in. Returns how long it was, in ns. */
+static uint64_t doze(struct lockstep *l, uint64_t longest)
+{
+	uint64_t began = wall_ns(), now = began;
+
+	while (!disturbed(l) && now - began < MIN(longest, NAP_NS)) {
+		wait_until(l, MIN(began + longest, now + WAIT_NS));
+		now = wall_ns();
+	}
+	return now - began;
+}
+
+/* How far they go to the next meeting, in instructions, or ns while they sleep. */
+static uint64_t stretch(struct lockstep *l)
+{
+	uint64_t due, longest;
+
+	if (l->plan_to || l->pending || !asleep(l->vm[0]))
+		return l->every;
+	due = l->vm[0]->clock.next;
+	longest = due - l->next; /* without a timer a long time */
+	if (l->awaits) {
+		uint64_t waited = doze(l, longest);
+		return MAX(MIN(longest, waited), l->every);
+	}
+	if (due != TIMER_OFF)
+		return MAX(longest, l->every);
+	l->idle = true;
+	stop(l);
+	return l->every;
 }
 
 static void meet(struct lockstep *l)
 {
 	l->meetings++;
-	compare_processors(l);
-	compare_memory(l, false);
+	lockstep_compare_processors(l);
+	lockstep_compare_memory(l, false);
 	if (l->different) {
 		l->different_at = l->next;
 		stop(l);
 		return;
 	}
 	l->equal_at = l->next;
-	if (asleep(l->vm[0])) {
-		l->idle = true;
-		stop(l);
-	}
-	plan_next(l);
+	uint64_t onward = stretch(l);
+	if (!l->replays)
+		lockstep_give_inputs(l);
+	plan_next(l, onward);
 }
 
 /* The other machine went no further than where it ended; or it was stopped from outside. */
@@ -228,22 +133,11 @@ static void other_ended(struct lockstep *l, unsigned me)
 	int end = other->end;
 
 	if (end != VM_STOPPED && !l->different) {
-		differ(l, "the machine of %s %s%s%s, the other goes on", other->engine->name, ends[end], end == VM_KILLED ? ": " : "",
+		lockstep_differ(l, "the machine of %s %s%s%s, the other goes on", other->engine->name, ends[end], end == VM_KILLED ? ": " : "",
 		       end == VM_KILLED ? other->end_reason : "");
 		l->different_at = l->next;
 	}
 	vm_finish(l->vm[me], VM_STOPPED, other->end_value);
-}
-
-static void wait_a_while(struct lockstep *l)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_nsec += WAIT_NS;
-	t.tv_sec += t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
-	pthread_cond_timedwait(&l->moved, &l->lock, &t);
 }
 
 static void arm(struct side *s, uint64_t at)
@@ -277,14 +171,14 @@ static void arrive(struct device *device, void *arg)
 	unsigned me = s == l->side[1];
 
 	pthread_mutex_lock(&l->lock);
-	if (l->stepping && me && s->at < l->plan_to) {
-		if (s->at >= l->plan_from)
-			list(l);
-		if (s->at != l->plan_from || !l->plan_from) { /* there both meet */
-			arm(s, s->at + 1);
-			pthread_mutex_unlock(&l->lock);
-			return;
-		}
+	lockstep_replay(s, me);
+	bool steps = l->stepping && me && s->at >= l->plan_from && s->at < l->plan_to;
+	if (steps)
+		list(l);
+	if (steps ? s->at != l->plan_from || !l->plan_from : s->at < l->next) { /* no meeting */
+		arm(s, steps ? s->at + 1 : MIN(l->next, lockstep_replay_next(s)));
+		pthread_mutex_unlock(&l->lock);
+		return;
 	}
 	uint64_t meeting = l->meeting;
 	if (++l->arrived == 2) {
@@ -297,10 +191,10 @@ static void arrive(struct device *device, void *arg)
 		if (l->vm[!me]->end)
 			other_ended(l, me);
 		else
-			wait_a_while(l);
+			wait_until(l, wall_ns() + WAIT_NS);
 	}
 	if (!l->vm[me]->end)
-		arm(s, l->stepping && me ? MIN(l->next, s->at + 1) : l->next);
+		arm(s, l->stepping && me ? MIN(l->next, s->at + 1) : MIN(l->next, lockstep_replay_next(s)));
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -316,16 +210,18 @@ static int join(struct lockstep *l)
 		if (!l->side[n])
 			return EXIT_HOST;
 		l->side[n]->l = l;
+		l->side[n]->input = l->replays ? l->log : NULL;
 		timer_init(&l->side[n]->timer, &l->side[n]->device, "verify", arrive, l->side[n]);
-		arm(l->side[n], l->stepping && n && !l->plan_from ? 1 : l->next);
+		arm(l->side[n], l->stepping && n && !l->plan_from ? 1 : MIN(l->next, lockstep_replay_next(l->side[n])));
 	}
 	return EXIT_OK;
 }
 
 /* One run of both machines, to their ends, or to a difference, or to the end of the plan. */
-static int run_both(struct lockstep *l, const struct verify_maker *maker, bool quiet, enum vm_end *end, uint64_t *value)
+static int run_both(struct lockstep *l, const struct verify_maker *maker, enum vm_end *end, uint64_t *value)
 {
-	int status = maker->make(maker->arg, l->vm, quiet);
+	const struct input_taker taker = { lockstep_take_input, l };
+	int status = maker->make(maker->arg, l->vm, l->replays ? NULL : &taker);
 
 	l->different = false;
 	l->arrived = l->texts = 0;
@@ -338,9 +234,11 @@ static int run_both(struct lockstep *l, const struct verify_maker *maker, bool q
 	if (!status) {
 		*end = vm_wait(l->vm[0]);
 		enum vm_end other = vm_wait(l->vm[1]);
+		if (!l->replays && maker->drain)
+			maker->drain(maker->arg);
 		if (!l->different && !l->plan_to && *end == other && *end != VM_STOPPED) {
-			compare_processors(l);
-			compare_memory(l, true);
+			lockstep_compare_processors(l);
+			lockstep_compare_memory(l, true);
 			l->different_at = l->next;
 		}
 		*value = l->vm[0]->end_value;
@@ -357,13 +255,15 @@ static int narrow(struct lockstep *l, const struct verify_maker *maker)
 	uint64_t low = l->equal_at, high = l->different_at, value;
 	enum vm_end end;
 
+	l->replays = true;
+	l->awaits = false;
 	for (bool last = false; !last;) {
 		last = high - low <= 1;
 		l->plan_from = low;
 		l->plan_to = last ? high : low + (high - low) / 2;
 		l->stepping = last;
 		maker->unmake(maker->arg);
-		int status = run_both(l, maker, true, &end, &value);
+		int status = run_both(l, maker, &end, &value);
 		if (status)
 			return status;
 		if (l->different ? l->different_at <= low : last) {
@@ -398,7 +298,10 @@ int verify_run(const struct verify_maker *maker, uint64_t every, enum vm_end *en
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->moved, NULL);
 	l->every = every;
-	status = run_both(l, maker, false, end, end_value);
+	l->awaits = maker->awaits;
+	l->log_end = &l->log;
+	l->pending_end = &l->pending;
+	status = run_both(l, maker, end, end_value);
 	if (!status && l->different) {
 		char first[sizeof(l->text[0])];
 		memcpy(first, l->text[0], sizeof(first));
@@ -408,11 +311,16 @@ int verify_run(const struct verify_maker *maker, uint64_t every, enum vm_end *en
 			report(l);
 		*end = VM_KILLED;
 	} else if (!status) {
-		log_info("%s and interp were equal at each of %lu meetings, one in %lu instructions; excused: %lu%s", l->vm[0]->engine->name,
-			 l->meetings, every, l->excused, l->idle ? "; both wait for input now, of which there is none" : "");
+		if (*end == VM_KILLED)
+			log_error("both machines were stopped: %s", l->vm[0]->end_reason);
+		log_info("%s and interp were equal at each of %lu meetings, one in %lu instructions; inputs: %lu, excused: %lu%s",
+			 l->vm[0]->engine->name, l->meetings, every, l->inputs, l->excused,
+			 l->idle ? "; both wait for input now, of which there is none" : "");
 	}
 	pthread_cond_destroy(&l->moved);
+	maker->unmake(maker->arg); /* from here on nothing comes in */
 	pthread_mutex_destroy(&l->lock);
+	lockstep_inputs_free(l);
 	free(l);
 	return status;
 }

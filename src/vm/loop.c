@@ -246,16 +246,31 @@ static void queue(struct vm *vm, struct event *e)
 		vcpu_kick(vm->vcpu[i]);
 }
 
+bool event_taken(struct vm *vm, struct device *device, unsigned kind, const void *data, size_t len)
+{
+	const struct input_taker *taker = &vm->config.taker;
+
+	if (!taker->take || vcpu_current())
+		return false;
+	taker->take(taker->arg, device, kind, data, len);
+	return true;
+}
+
 void event_post(struct device *device, unsigned kind, const void *data, size_t len)
 {
 	struct vm *vm = device->vm;
-	struct event *e;
 
-	if (vm->clock.mode != CLOCK_INSTRUCTIONS) {
+	if (vm->clock.mode != CLOCK_INSTRUCTIONS)
 		deliver(device, kind, data, len);
-		return;
-	}
-	e = malloc(sizeof(*e) + len);
+	else if (!event_taken(vm, device, kind, data, len))
+		event_queue(device, kind, data, len);
+}
+
+void event_queue(struct device *device, unsigned kind, const void *data, size_t len)
+{
+	struct vm *vm = device->vm;
+	struct event *e = malloc(sizeof(*e) + len);
+
 	if (!e) {
 		vm_kill(vm, "out of memory for an input of %s", device->name);
 		return;

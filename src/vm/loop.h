@@ -17,6 +17,12 @@ struct loop_fd { /* caller's storage, lives as long as it is added */
 
 struct event; /* a queued input */
 
+/* Who has inputs from outside first, in place of the machine, where the clock counts instructions: lockstep. `device` NULL: a request for a reset. Called on the poster's thread. */
+struct input_taker {
+	void (*take)(void *arg, struct device *, unsigned kind, const void *data, size_t len);
+	void *arg;
+};
+
 struct loop {
 	int epoll, wake; /* wake: eventfd */
 	pthread_t thread;
@@ -50,5 +56,9 @@ void loop_resume(struct vm *);
  * once, on this thread; with CLOCK_INSTRUCTIONS on the vCPU thread at an instruction boundary, stamped with the
  * count. Data is copied. */
 void event_post(struct device *, unsigned kind, const void *data, size_t len);
+/* CLOCK_INSTRUCTIONS: what a taker was given comes in at the next boundary. Any thread. */
+void event_queue(struct device *, unsigned kind, const void *data, size_t len);
+/* Gives an input to the taker: false if there is none, or the caller is a vCPU's thread, whose posts are the machine's own doing. */
+bool event_taken(struct vm *, struct device *, unsigned kind, const void *data, size_t len);
 /* vCPU thread, at a boundary: delivers what is queued. */
 void event_drain(struct vm *, uint64_t icount);

@@ -260,6 +260,8 @@ void vm_kill(struct vm *vm, const char *reason, ...)
 
 void vm_reset_request(struct vm *vm)
 {
+	if (event_taken(vm, NULL, 0, NULL, 0))
+		return;
 	vm->reset_requested = true;
 	kick_all(vm);
 }

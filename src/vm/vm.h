@@ -39,6 +39,7 @@ struct vm_config {
 	enum clock_mode clock;
 	bool profile;                /* --stats: where the time goes is to be counted, too */
 	bool reset_ends;             /* --no-reboot: a reset powers off */
+	struct input_taker taker;    /* who has inputs first; take NULL: nobody */
 };
 
 struct vm {

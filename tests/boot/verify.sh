@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Linux boots and runs programs in lockstep: each engine that counts beside the interpreter, equal to the end; and with a disk that both write to, each
-# to its own copy.
+# Linux boots and runs programs in lockstep: each engine that counts beside the interpreter, equal to the end; with a disk that both write to, each
+# to its own copy; and where somebody types, and a network answers.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -25,4 +25,14 @@ $(seq 2000 | md5sum)"
         contains "--verify $engine: a disk: they are equal" "$err" 'were equal at each of'
         contains "--verify $engine: a disk: what was written is read" "$out" "$(seq 1000 | md5sum | cut -d ' ' -f 1)"
         equal "--verify $engine: a disk: the file is as it was" "$(sha256sum <"$scratch/disk")" "$before"
+        start --verify "$engine" --verify-every 50000 --memory 256M --kernel "$("$top/tools/guest" linux-cloud)" \
+                --initrd "$("$top/tools/guest" initramfs-virtio)" --append console=ttyS0 --net user
+        awaits "--verify $engine: a shell" 250 "/root#"
+        press 'seq 20 | md5sum'
+        awaits "--verify $engine: it hears what is typed" 60 "$(seq 20 | md5sum)"
+        press 'ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 2 10.0.2.2'
+        awaits "--verify $engine: the network answers" 60 '2 packets received'
+        press 'poweroff -f'
+        ends "--verify $engine: it ends" 60
+        contains "--verify $engine: typed at, they are equal" "$(<"$scratch/err")" 'were equal at each of'
 done

@@ -137,6 +137,39 @@ static void slow_reader(void)
 	close(pipe_fd[0]);
 }
 
+static void *read_late(void *arg)
+{
+	static uint8_t back[300000];
+	size_t got = 0;
+	ssize_t n;
+	pause_ms(50);
+	while ((n = read(*(int *)arg, back + got, sizeof(back) - got)) > 0)
+		got += (size_t)n;
+	return (void *)got;
+}
+
+/* Where the clock counts instructions, the machine waits for the host: what it does must not depend on how fast that reads. */
+static void counted(void)
+{
+	enum { SIZE = 300000 };
+	static uint8_t data[SIZE];
+	int pipe_fd[2];
+	struct listener l;
+	struct chardev *c = NULL;
+	pthread_t thread;
+	void *got = NULL;
+	vm.clock.mode = CLOCK_INSTRUCTIONS;
+	if (pipe(pipe_fd) || chardev_fd_create(&c, -1, pipe_fd[1], CHARDEV_FD_CLOSE, "pipe") || pthread_create(&thread, NULL, read_late, &pipe_fd[0]))
+		return;
+	listen_to(&l, c);
+	ok(c->ops->write(c, data, SIZE) == SIZE && !l.writable, "where instructions are counted, all is taken at once");
+	chardev_close(c);
+	pthread_join(thread, &got);
+	ok((size_t)got == SIZE, "and arrives");
+	close(pipe_fd[0]);
+	vm.clock.mode = CLOCK_STEPPED;
+}
+
 static void gone_reader(void)
 {
 	int pipe_fd[2];
@@ -257,6 +290,7 @@ int main(void)
 {
 	to_file();
 	slow_reader();
+	counted();
 	gone_reader();
 	input();
 	pty();
