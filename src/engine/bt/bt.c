@@ -17,6 +17,8 @@ CHECK(BT_GS_BASE, gs_base);
 CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
+CHECK(BT_PAGE, page);
+CHECK(BT_FPU_PAGE, fpu_page);
 CHECK(BT_POLL, poll);
 CHECK(BT_LINK, link);
 CHECK(BT_UNALIGNED, unaligned);

@@ -22,7 +22,8 @@
 /* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
-	uint8_t pad[BT_POLL + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint8_t pad[BT_PAGE + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
 	uint64_t target, argument, address, site, saved;
@@ -85,14 +86,23 @@ struct bt_block {
 	uint32_t insn;                /* index of the first bt_insn */
 	uint16_t count, bytes;
 	bool dead;
+	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is the first one */
+	uint32_t doors;               /* of such a block, index + 1 */
 	uint32_t same_hash, same_page, same_second; /* index + 1 */
 	uint32_t incoming;            /* exits that lead here, index + 1 */
+};
+
+struct bt_door {                      /* how a block for any linear address is entered by the jump table: for one address */
+	uint64_t rip;
+	uint32_t block, code;
+	uint32_t next;                /* of the same block, index + 1 */
 };
 
 struct bt_page {                      /* guest-physical page that blocks were made from */
 	gpa_t page;
 	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
 	uint32_t first, seconds;      /* index + 1 */
+	bool anywhere;                /* was seen at several linear addresses: new blocks are for any */
 	struct bt_page *next;
 };
 
@@ -169,9 +179,12 @@ struct bt {
 	uint32_t blocks;
 	struct bt_exit *exit;
 	uint32_t exits;
+	struct bt_door *door;
+	uint32_t doors;
 	uint32_t hash[1 << BT_HASH_BITS];
 	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
-	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1 */
+	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1, and for which address */
+	uint64_t jump_rip[2][BT_JUMP_COUNT];
 	uint16_t jumps_filled[2][4096];
 	unsigned jumps_count[2];
 
@@ -191,7 +204,7 @@ struct bt {
 
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
-		uint64_t blocks, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
+		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
 		uint64_t misses, fills, faults, upgrades, steps, delegated;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
@@ -234,13 +247,20 @@ void bt_table_protect(struct bt *, uint64_t number);
 /* cache.c -- blocks: finding, linking, dropping. Own thread. */
 int bt_cache_init(struct bt *);
 void bt_cache_fini(struct bt *);
-/* The block at RIP, which is exact, translated if need be. Raises the fault of a fetch. NULL: what is there has to be interpreted. */
-struct bt_block *bt_block_get(struct bt *);
+/* The block at RIP, which is exact, translated if need be. Raises the fault of a fetch. NULL: what is there has to be interpreted.
+ * from: the block in the same page that a jump from is to be linked, or NULL. */
+struct bt_block *bt_block_get(struct bt *, const struct bt_block *from);
+/* Where the block runs now, or begins to with RIP as it is: both are the same while it is the one that runs. */
+static inline uint64_t bt_block_rip(const struct bt *bt, const struct bt_block *b)
+{
+	return b->anywhere ? bt->state->page + (b->gpa & (X86_PAGE_SIZE - 1)) : b->rip;
+}
 /* The block that the jump table has for RIP, or NULL. */
 struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
 /* Makes the exit lead to the block. */
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
-void bt_jump_set(struct bt *, struct bt_block *);
+/* The jump table leads to the block for this address, if there is room. */
+void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
 void bt_jumps_clear(struct bt *, unsigned which);
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
 void bt_cache_flush(struct bt *, enum bt_flush_cause);
@@ -254,6 +274,11 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
 	return (uint16_t)crc;
 }
+
+/* door.c -- Offset of the code by which the jump table leads to a block for any address, at this one; 0: there is no room. */
+uint32_t bt_door_get(struct bt *, struct bt_block *, uint64_t rip);
+/* The jump table leads to the block no more. */
+void bt_doors_close(struct bt *, struct bt_block *);
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
@@ -273,10 +298,12 @@ void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *b
 void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
 #define BT_BLOCK_ROOM 24576
+#define BT_DOOR_ROOM 80
 #define BT_CODE_SIZE (32u * MiB)
 #define BT_INSNS_MAX (BT_CODE_SIZE / 32)
 #define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
 #define BT_EXITS_MAX (BT_BLOCKS_MAX * 2)
+#define BT_DOORS_MAX (BT_CODE_SIZE / 128)
 
 /* run.c -- called by enter.S; they return where to go on, or NULL to leave to bt_run. */
 void *bt_c_exec(struct bt_state *, uint32_t insn), *bt_c_miss(struct bt_state *, uint32_t what), *bt_c_segv(struct bt_state *, uint32_t insn);

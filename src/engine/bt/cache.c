@@ -27,8 +27,9 @@ int bt_cache_init(struct bt *bt)
 	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
 	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
 	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
+	bt->door = reserve(BT_DOORS_MAX * sizeof(*bt->door), rw);
 	bt->memo = x86_memo_new(bt->vcpu->core.model);
-	return bt->memo && bt->code && bt->insn && bt->block && bt->exit ? 0 : -ENOMEM;
+	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door ? 0 : -ENOMEM;
 }
 
 static void free_pages(struct bt *bt)
@@ -52,19 +53,23 @@ void bt_cache_fini(struct bt *bt)
 		munmap(bt->block, BT_BLOCKS_MAX * sizeof(*bt->block));
 	if (bt->exit)
 		munmap(bt->exit, BT_EXITS_MAX * sizeof(*bt->exit));
+	if (bt->door)
+		munmap(bt->door, BT_DOORS_MAX * sizeof(*bt->door));
 }
 
 /* --- the jump tables --- */
 
-void bt_jump_set(struct bt *bt, struct bt_block *b)
+void bt_jump_set(struct bt *bt, struct bt_block *b, uint64_t rip)
 {
-	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(b->rip);
-	void *entry = bt->code + b->jump_entry;
+	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
+	uint32_t code = b->anywhere ? bt_door_get(bt, b, rip) : b->jump_entry;
+	void *entry = bt->code + code;
 
-	if (bt->state->jumps[which][slot] == entry)
+	if (!code || bt->state->jumps[which][slot] == entry)
 		return;
 	bt->state->jumps[which][slot] = entry;
 	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
+	bt->jump_rip[which][slot] = rip;
 	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
 		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
 	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
@@ -84,11 +89,10 @@ void bt_jumps_clear(struct bt *bt, unsigned which)
 struct bt_block *bt_jump_find(struct bt *bt, uint64_t rip)
 {
 	unsigned which = bt->vcpu->core.mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
-	struct bt_block *b = &bt->block[bt->jump_block[which][slot] - 1];
 
-	if (bt->state->jumps[which][slot] == (void *)(uintptr_t)bt_dispatch_entry || b->rip != rip)
+	if (bt->state->jumps[which][slot] == (void *)(uintptr_t)bt_dispatch_entry || bt->jump_rip[which][slot] != rip)
 		return NULL;
-	return b;
+	return &bt->block[bt->jump_block[which][slot] - 1];
 }
 
 /* --- pages --- */
@@ -122,23 +126,36 @@ static uint64_t lines_of(uint64_t first, uint64_t last)
 
 /* --- finding --- */
 
-static uint32_t *bucket_of(struct bt *bt, gpa_t gpa, uint64_t rip)
+static uint32_t *bucket_of(struct bt *bt, gpa_t gpa)
 {
-	return &bt->hash[((gpa ^ rip << 20) * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS)];
+	return &bt->hash[(gpa * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS)];
 }
+
+/* What a block may be like: for any address of its page, for this one only, or either. */
+enum wanted { EITHER, HERE, ANYWHERE };
 
 static uint64_t linear_of(const struct x86_core *core, uint64_t rip)
 {
 	return (core->mode & MODE_CODE) == MODE_CODE64 ? rip : (uint32_t)rip; /* flat: the base of CS is 0 */
 }
 
-static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t mode)
+/* May a block be for any address? Then its direct jumps lead to canonical addresses wherever it is. */
+static bool may_float(uint64_t rip, uint32_t mode)
+{
+	return (mode & MODE_USER) && (mode & MODE_CODE) == MODE_CODE64 && rip >= 4 * GiB && rip < BIT(47) - 4 * GiB;
+}
+
+/* The block at this address; *elsewhere: the same code was seen at another one. */
+static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t mode, enum wanted wanted, bool *elsewhere)
 {
 	struct x86_core *core = &bt->vcpu->core;
 
-	for (uint32_t at = *bucket_of(bt, gpa, rip); at; at = bt->block[at - 1].same_hash) {
+	for (uint32_t at = *bucket_of(bt, gpa); at; at = bt->block[at - 1].same_hash) {
 		struct bt_block *b = &bt->block[at - 1];
-		if (b->gpa != gpa || b->rip != rip || b->mode != mode)
+		if (b->gpa != gpa || b->mode != mode)
+			continue;
+		*elsewhere |= b->rip != rip;
+		if (b->anywhere ? wanted == HERE : b->rip != rip || wanted == ANYWHERE)
 			continue;
 		if (b->second != ~0ULL && x86_fetch_page(core, linear_of(core, (rip | (X86_PAGE_SIZE - 1)) + 1))->page != b->second)
 			continue;
@@ -159,7 +176,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);
 	}
-	bt->code_used = bt->insns = bt->blocks = bt->exits = 0;
+	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = 0;
 	bt->stat.flushes++;
 	bt->stat.flushed_cache[cause]++;
 	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
@@ -167,7 +184,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 
 static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, struct bt_page *second)
 {
-	uint32_t number = (uint32_t)(b - bt->block) + 1, *bucket = bucket_of(bt, b->gpa, b->rip);
+	uint32_t number = (uint32_t)(b - bt->block) + 1, *bucket = bucket_of(bt, b->gpa);
 	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1);
 
 	bt->stat.guest_bytes += b->bytes;
@@ -186,7 +203,7 @@ static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, str
 static bool full(const struct bt *bt)
 {
 	return bt->code_used + BT_BLOCK_ROOM > BT_CODE_SIZE || bt->insns + BT_BLOCK_MAX + 1 > BT_INSNS_MAX || bt->blocks == BT_BLOCKS_MAX ||
-	       bt->exits + 2 * BT_BLOCK_MAX > BT_EXITS_MAX;
+	       bt->exits + 2 * BT_BLOCK_MAX > BT_EXITS_MAX || bt->doors == BT_DOORS_MAX;
 }
 
 /* The instruction at RIP continues on the next page. */
@@ -212,7 +229,7 @@ static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const 
 	return b;
 }
 
-static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gpa_t gpa)
+static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gpa_t gpa, enum wanted wanted, bool elsewhere)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned offset = gpa & (X86_PAGE_SIZE - 1);
@@ -225,6 +242,9 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 	struct bt_page *page = page_get(bt, entry->page);
 	if (!page)
 		return NULL;
+	page->anywhere |= wanted != HERE && elsewhere;
+	b->anywhere = wanted == ANYWHERE || (wanted == EITHER && page->anywhere);
+	bt->stat.anywhere += b->anywhere;
 	if (!bt_translate(bt, b, entry->host + offset, (unsigned)X86_PAGE_SIZE - offset))
 		return build_crossing(bt, b, entry);
 	bt->blocks++;
@@ -232,20 +252,23 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 	return b;
 }
 
-struct bt_block *bt_block_get(struct bt *bt)
+struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	uint64_t rip = core->cpu.gpr[X86_GPR_RIP], at = linear_of(core, rip);
 	struct fetch_entry entry = *x86_fetch_page(core, at);
 	gpa_t gpa = entry.page + (at & (X86_PAGE_SIZE - 1));
-	struct bt_block *b = look_up(bt, gpa, rip, bt_mode(core));
+	uint32_t mode = bt_mode(core);
+	enum wanted wanted = !may_float(rip, mode) ? HERE : !from ? EITHER : from->anywhere ? ANYWHERE : HERE;
+	bool elsewhere = false;
+	struct bt_block *b = look_up(bt, gpa, rip, mode, wanted, &elsewhere);
 
 	if (b)
 		return b;
 	if (!entry.host || !memory_find(bt->vcpu->vm, entry.page))
 		return NULL;
 	bt_phase_set(bt, BT_TRANSLATING);
-	b = build(bt, &entry, gpa);
+	b = build(bt, &entry, gpa, wanted, elsewhere);
 	bt_phase_set(bt, BT_ENGINE);
 	return b;
 }
@@ -283,7 +306,7 @@ void bt_exit_link(struct bt *bt, struct bt_exit *exit, struct bt_block *to)
 	exit->next = to->incoming;
 	to->incoming = (uint32_t)(exit - bt->exit) + 1;
 	/* Who goes on ahead comes to an end of it, so only what leads back looks whether it shall leave. */
-	patch(bt, exit->patch, bt->counting || to->rip <= bt->block[exit->block].rip ? to->entry : to->body);
+	patch(bt, exit->patch, bt->counting || to->gpa <= bt->block[exit->block].gpa ? to->entry : to->body);
 	bt->stat.links++;
 }
 
@@ -301,13 +324,14 @@ static void kill_block(struct bt *bt, struct bt_block *b)
 {
 	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(b->rip);
 
-	unlink_from(bucket_of(bt, b->gpa, b->rip), bt, (uint32_t)(b - bt->block) + 1, offsetof(struct bt_block, same_hash));
+	unlink_from(bucket_of(bt, b->gpa), bt, (uint32_t)(b - bt->block) + 1, offsetof(struct bt_block, same_hash));
 	for (uint32_t at = b->incoming; at; at = bt->exit[at - 1].next) {
 		bt->exit[at - 1].to = 0;
 		patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
 	}
 	b->incoming = 0;
-	if (bt->state->jumps[which][slot] == bt->code + b->jump_entry)
+	bt_doors_close(bt, b);
+	if (!b->anywhere && bt->state->jumps[which][slot] == bt->code + b->jump_entry)
 		bt->state->jumps[which][slot] = (void *)(uintptr_t)bt_dispatch_entry;
 	b->dead = true;
 	bt->stat.invalidated++;
@@ -355,6 +379,7 @@ static void invalidate_in_page(struct bt *bt, struct bt_page *p, uint64_t first,
 		kill_block(bt, b);
 	}
 	p->lines = lines;
+	p->anywhere &= lines != 0;
 	trace(code, "page %#lx: bytes %#lx to %#lx changed", p->page, first, last);
 }
 

@@ -18,10 +18,35 @@ static int jumps_of(const struct translation *t)
 	return BT_JUMPS + (t->block->mode & MODE_USER ? 0 : (int)(BT_JUMP_COUNT * sizeof(void *)));
 }
 
+/* An address in code, as the block's rip makes it, in HOST_T. */
+static void load_address(struct translation *t, uint64_t address)
+{
+	if (!t->block->anywhere) {
+		emit_constant(&t->e, HOST_T, address);
+		return;
+	}
+	emit_load(&t->e, HOST_T, state_at(BT_PAGE));
+	emit_lea(&t->e, HOST_T, operand_at(HOST_T, (int32_t)(address - (t->block->rip & X86_PAGE_MASK))));
+}
+
+/* By the jump table, to the address in HOST_T. */
+static void jump_by_table(struct translation *t)
+{
+	struct emit *e = &t->e;
+
+	emit_constant(e, HOST_X, 0);
+	emit_crc32(e, HOST_X, HOST_T);
+	emit_op0f(e, false, 0xb7, HOST_X, operand_reg(HOST_X)); /* MOVZX ECX, CX */
+	emit_jump_through(e, operand_sum(HOST_STATE, HOST_X, 3, jumps_of(t)));
+}
+
 void flow_far(struct translation *t, uint64_t target)
 {
-	emit_constant(&t->e, HOST_T, target);
-	emit_jump_through(&t->e, state_at(jumps_of(t) + 8 * (int)bt_jump_slot(target)));
+	load_address(t, target);
+	if (t->block->anywhere)
+		jump_by_table(t);
+	else
+		emit_jump_through(&t->e, state_at(jumps_of(t) + 8 * (int)bt_jump_slot(target)));
 }
 
 void flow_exit(struct translation *t, int cc, uint64_t target)
@@ -48,10 +73,7 @@ static void indirect(struct translation *t)
 
 	emit_op(e, false, 0xc7, 0, state_at(BT_SITE));
 	emit32(e, t->id);
-	emit_constant(e, HOST_X, 0);
-	emit_crc32(e, HOST_X, HOST_T);
-	emit_op0f(e, false, 0xb7, HOST_X, operand_reg(HOST_X)); /* MOVZX ECX, CX */
-	emit_jump_through(e, operand_sum(HOST_STATE, HOST_X, 3, jumps_of(t)));
+	jump_by_table(t);
 }
 
 static uint64_t truncate(const struct translation *t, uint64_t rip)
@@ -83,11 +105,11 @@ static void push_constant(struct translation *t, uint64_t value)
 	struct emit *e = &t->e;
 	struct operand top = memory_stack(t, -(int)t->width, t->width, true, ALIGNED);
 
-	if (t->width == 4 || fits32((int64_t)value)) {
+	if (t->width == 4 || (fits32((int64_t)value) && !t->block->anywhere)) {
 		emit_op(e, t->width == 8, 0xc7, 0, top);
 		emit32(e, (uint32_t)value);
 	} else {
-		emit_constant(e, HOST_T, value);
+		load_address(t, value);
 		store(t, top, HOST_T);
 	}
 	move_stack(t, -(int)t->width);

@@ -7,6 +7,8 @@
 #define BT_JUMPS (-0x101000) /* host addresses by a hash of RIP, user code; then supervisor code */
 
 /* Farther away */
+#define BT_PAGE (-432)       /* linear address of the page that a block for any address runs at */
+#define BT_FPU_PAGE (-424)   /* the same, when the instruction that FIP tells of ran */
 #define BT_POLL (-416)
 #define BT_UNALIGNED (-408)  /* for 2, 4, 8 bytes */
 #define BT_LOW_MASK (-384)   /* PEXT masks of the low 1, 2, 3 bits */

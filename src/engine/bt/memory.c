@@ -39,6 +39,15 @@ bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 
 	if (((i->flags & INSN_ADDRESS) && !plain) || !fits32(i->disp) || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
 		return false;
+	if (i->base == X86_GPR_RIP * 8 && t->block->anywhere) {
+		int64_t disp = (int64_t)(t->block->gpa & ~X86_PAGE_MASK) + i->disp;
+		if (!fits32(disp) || i->seg != SEG_FLAT)
+			return false;
+		emit_load(&t->e, HOST_T, state_at(BT_PAGE));
+		emit_op(&t->e, !truncated, 0x8d, HOST_T, operand_at(HOST_T, (int32_t)disp));
+		*ea = (struct ea){ .kind = EA_T, .in_page = true, .constant = (uint64_t)disp };
+		return true;
+	}
 	if (!base && !index) {
 		uint64_t at = (i->base == X86_GPR_RIP * 8 ? t->block->rip : 0) + (uint64_t)i->disp;
 		if (truncated)
@@ -83,7 +92,7 @@ bool memory_aligned(const struct translation *t, const struct insn *i, const str
 {
 	if (size == 1)
 		return true;
-	if (ea->kind == EA_CONST)
+	if (ea->kind == EA_CONST || ea->in_page)
 		return !(ea->constant & (size - 1));
 	/* RSP is kept aligned to the width: see bt_fits. */
 	return size <= t->width && i->base == RSP * 8 && i->scaled >= 16 * 8 && i->seg == SEG_FLAT && !(i->disp & (size - 1));

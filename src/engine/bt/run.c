@@ -62,7 +62,7 @@ static void fpu_note(struct bt *bt)
 	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
 
 	guest->fop = (uint16_t)((rec->insn.opcode & 7) << 8 | rec->insn.modrm);
-	guest->fip = b->rip + rec->insn.offset;
+	guest->fip = (b->anywhere ? bt->state->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->insn.offset;
 	if (!code64)
 		guest->fip = (uint32_t)guest->fip | (uint64_t)bt->fpu_selector[SEG_CS] << 32;
 	if (bt->state->fpu_last_memory == BT_FPU_NONE)
@@ -141,9 +141,11 @@ static void *resume(struct bt *bt, uint32_t code)
 static void *start(struct bt *bt, struct bt_block *b)
 {
 	bool shadow = bt->vcpu->core.cpu.interrupt_shadow;
+	uint64_t rip = bt->vcpu->core.cpu.gpr[X86_GPR_RIP];
 
 	keys_check(bt);
-	bt_jump_set(bt, b);
+	bt->state->page = rip & X86_PAGE_MASK;
+	bt_jump_set(bt, b, rip);
 	if (!shadow)
 		return resume(bt, b->entry);
 	bt->vcpu->core.cpu.interrupt_shadow = 0;
@@ -193,7 +195,7 @@ static void *onward(struct bt *bt)
 	keys_check(bt);
 	b = bt_jump_find(bt, bt->vcpu->core.cpu.gpr[X86_GPR_RIP]);
 	if (!b)
-		b = bt_block_get(bt);
+		b = bt_block_get(bt, NULL);
 	if (!b) {
 		bt->interpret = true;
 		return NULL;
@@ -233,7 +235,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 		bt_invalidate(bt, b->gpa, 1);
 	if (rec->vector)
 		bt_fp_leave(bt);
-	core->cpu.gpr[X86_GPR_RIP] = b->rip;
+	core->cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, b);
 	if (bt->counting)
 		core->icount -= b->count; /* all of the block is counted where it begins */
 	bt->went_on = false;
@@ -310,7 +312,7 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 	bool upgraded;
 
 	bt->stat.faults++;
-	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[rec->block].rip;
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, &bt->block[rec->block]);
 	if (rec->access == BT_WRITE && table_fill(bt, BT_FAULTED, written_at(&bt->vcpu->core, &rec->insn), true, &upgraded)) {
 		bt->stat.upgrades++;
 		return resume(bt, rec->code);
@@ -352,16 +354,17 @@ void *bt_c_link(struct bt_state *s, uint32_t number)
 	struct bt_block *from = &bt->block[exit->block], *b;
 	uint64_t flushes = bt->stat.flushes;
 
-	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = exit->rip;
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = from->anywhere ? s->page | (exit->rip & ~X86_PAGE_MASK) : exit->rip;
 	bt->state->count = bt->vcpu->core.icount - bt->limit;
 	if (needs_engine(bt))
 		return NULL;
-	b = bt_block_get(bt);
+	b = bt_block_get(bt, from);
 	if (!b) {
 		bt->interpret = true;
 		return NULL;
 	}
-	if (bt->stat.flushes == flushes && !from->dead && b->second == ~0ULL && b->mode == from->mode &&
+	s->page = bt->vcpu->core.cpu.gpr[X86_GPR_RIP] & X86_PAGE_MASK;
+	if (bt->stat.flushes == flushes && !from->dead && b->second == ~0ULL && b->mode == from->mode && b->anywhere == from->anywhere &&
 	    align_down(b->gpa, X86_PAGE_SIZE) == align_down(from->gpa, X86_PAGE_SIZE))
 		bt_exit_link(bt, exit, b);
 	return resume(bt, b->entry);
@@ -371,7 +374,7 @@ void *bt_c_poll(struct bt_state *s, uint32_t insn)
 {
 	struct bt *bt = arrive(s);
 
-	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt->block[bt->insn[insn].block].rip;
+	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, &bt->block[bt->insn[insn].block]);
 	return NULL;
 }
 
@@ -432,7 +435,7 @@ static void translated(struct bt *bt, const struct run_limit *limit)
 	}
 	bt->limit = core->icount + MIN(limit->icount - core->icount - BT_BLOCK_MAX, BIT(62));
 	bt->state->count = core->icount - bt->limit;
-	b = bt_block_get(bt);
+	b = bt_block_get(bt, NULL);
 	if (!b) {
 		bt->interpret = true;
 		return;

@@ -16,7 +16,7 @@ static const struct { unsigned offset, size; const char *name; } fields[] = {
 	FIELD(dispatch), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
 	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(rsp), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
 	FIELD(arith_mask), FIELD(no_event), FIELD(rsps), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
-	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(jumps),
+	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(jumps),
 #undef FIELD
 };
 
@@ -97,8 +97,8 @@ static void header(const struct bt *bt, const struct bt_block *b)
 		count++;
 		snprintf(calls + used, sizeof(calls) - used, " %s", x86_ops[rec->insn.op].name);
 	}
-	trace_print(TRACE_bt, "block %u of cpu%u: RIP %#lx, at %#lx in memory, %s-bit, CPL %s; %u instructions, %u bytes become %u bytes; exec functions: %u%s%s",
-		    (unsigned)(b - bt->block), bt->vcpu->index, b->rip, b->gpa, (b->mode & MODE_CODE) == MODE_CODE64 ? "64" : "32",
+	trace_print(TRACE_bt, "block %u of cpu%u: RIP %#lx%s, at %#lx in memory, %s-bit, CPL %s; %u instructions, %u bytes become %u bytes; exec functions: %u%s%s",
+		    (unsigned)(b - bt->block), bt->vcpu->index, b->rip, b->anywhere ? " or any" : "", b->gpa, (b->mode & MODE_CODE) == MODE_CODE64 ? "64" : "32",
 		    b->mode & MODE_USER ? "3" : "0", b->count, b->bytes, b->code_end - b->code, count, count ? ":" : "", calls);
 }
 

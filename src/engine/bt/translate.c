@@ -469,6 +469,10 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
 		memory_room(t);
 		store_constant(e, BT_FPU_LAST, t->id);
+		if (t->block->anywhere) {
+			emit_load(e, HOST_X, state_at(BT_PAGE));
+			emit_store(e, state_at(BT_FPU_PAGE), HOST_X);
+		}
 		if (s->has_memory) {
 			if (ea.kind == EA_BASE)
 				emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
@@ -594,23 +598,13 @@ static void prologue(struct translation *t)
 {
 	struct emit *e = &t->e;
 	struct bt_block *b = t->block;
-	uint32_t poll = e->at, wrong, other;
+	uint32_t poll = e->at;
 
 	emit8(e, 0xb8 | HOST_X);
 	emit32(e, b->insn);
 	emit_jump_through(e, state_at(BT_POLL));
-	wrong = e->at;
-	emit_jump_through(e, state_at(BT_DISPATCH));
-	b->jump_entry = e->at;
-	if (fits32(-(int64_t)b->rip)) {
-		emit_lea(e, HOST_X, operand_at(HOST_T, (int32_t)-(int64_t)b->rip));
-	} else {
-		emit_constant(e, HOST_X, -b->rip);
-		emit_lea(e, HOST_X, operand_sum(HOST_X, HOST_T, 0, 0));
-	}
-	other = emit_short(e, 0xe3);
-	emit_patch_short(e, emit_short(e, 0xeb), wrong);
-	emit_patch_short(e, other, e->at);
+	if (!b->anywhere)
+		b->jump_entry = bt_check_emit(e, b->rip);
 	b->entry = e->at;
 	if (t->bt->counting) {
 		emit_load(e, HOST_T, state_at(BT_COUNT));

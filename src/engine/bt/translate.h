@@ -12,6 +12,7 @@ enum ea_kind {
 struct ea {
 	uint8_t kind, base;
 	int32_t disp;
+	bool in_page;      /* in HOST_T, but its low bits, up to the size of a page, are those of `constant` */
 	uint64_t constant;
 };
 
