@@ -17,7 +17,7 @@ static int open_stdio(struct chardev **chardev)
 {
 	if (stdio_taken) {
 		log_error("only one device can have stdio; give the other one pty, file:PATH or none");
-		return -EBUSY;
+		return -EINVAL;
 	}
 	unsigned flags = isatty(STDIN_FILENO) ? CHARDEV_FD_TERMINAL : 0;
 	int error = chardev_fd_create(chardev, STDIN_FILENO, STDOUT_FILENO, flags, "stdout");

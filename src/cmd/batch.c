@@ -10,19 +10,10 @@
 
 #define PATIENCE 30000 /* ms for an answer */
 
-static const struct option_row options[] = { { .type = OPTION_END } };
-static int control(int argc, char **argv);
-static const struct command control_command = {
-	.name = "control",
-	.summary = "Sends a machine requests that come on standard input",
-	.usage = "NAME",
-	.options = options,
+COMMAND(control, .summary = "Sends a machine requests that come on standard input", .usage = "NAME",
 	.notes = "One request a line, such as \"engine interp\" or \"status\"; \"help\" lists them. Each is answered before the next one is\n"
 		 "read: with its text on standard output, or with its error on standard error.\n"
-		 "The exit status is 0 if there was no error.\n",
-	.run = control,
-};
-COMMAND(control_command);
+		 "The exit status is 0 if there was no error.\n");
 
 /* The status so far, or EXIT_HOST; -1: the machine is gone, or does not answer. */
 static int serve(int fd, const char *name, const char *request)
@@ -44,25 +35,17 @@ static int serve(int fd, const char *name, const char *request)
 	return error < 0 ? -1 : error ? EXIT_HOST : EXIT_OK;
 }
 
-static int control(int argc, char **argv)
+static int do_control(int argc, char **argv)
 {
 	const char *name;
-	unsigned count;
 	char *line = NULL;
 	size_t room = 0;
 	ssize_t length;
-	int fd, status = EXIT_OK, result = options_parse_operands(options, NULL, argc, argv, &name, 1, &count);
+	int fd, result, status = command_operands(&control_command, NULL, argc, argv, &name, 1, 1);
 
-	if (result == OPTIONS_HELP) {
-		command_help(&control_command);
-		return EXIT_OK;
-	}
-	if (result)
-		return EXIT_USAGE;
-	if (!count) {
-		log_error("control wants the name of a machine (\"doppel list\" shows them)");
-		return EXIT_USAGE;
-	}
+	if (status >= 0)
+		return status;
+	status = EXIT_OK;
 	fd = control_dial(name);
 	if (fd < 0) {
 		log_error("no machine named %s can be asked: %s; \"doppel list\" shows those that run", name, strerror(-fd));

@@ -58,7 +58,7 @@ static int add_net(struct cards *c, const struct card_options *o, struct board_o
 	const char *spec = o->net.item[i];
 	int error = o->offload ? net_open_silent(&c->net[i], spec, machine, i, o->offload[i]) : net_open(&c->net[i], spec, machine, i);
 	if (error)
-		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+		return command_status(error);
 	bool e1000 = c->net[i]->words.model == NET_MODEL_E1000;
 	struct board_card *card = add(c, board, e1000 ? &e1000_class : &virtio_net_class, "net", i);
 	if (!card)
@@ -73,7 +73,7 @@ static int add_share(struct cards *c, struct board_options *board, unsigned i, c
 {
 	int error = ninep_open(&c->share[i], spec);
 	if (error)
-		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+		return command_status(error);
 	struct board_card *card = add(c, board, &virtio_9p_class, "share", i);
 	if (!card)
 		return EXIT_USAGE;
@@ -87,7 +87,7 @@ static int add_vsock(struct cards *c, struct board_options *board, const char *s
 {
 	int error = vsock_open(&c->vsock, spec);
 	if (error)
-		return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+		return command_status(error);
 	struct board_card *card = add(c, board, &virtio_vsock_class, "vsock", 0);
 	if (!card)
 		return EXIT_USAGE;
@@ -108,9 +108,8 @@ static int add_port(struct cards *c, unsigned i, const char *spec, bool silent)
 	c->console_text[i] = strdup(spec);
 	if (!c->console_text[i] || option_words("--console", rows, port, c->console_text[i]))
 		return EXIT_USAGE;
-	int error = (silent ? chardev_open_silent : chardev_open)(&port->chardev, c->console_text[i]);
 	c->console.ports++;
-	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
+	return command_status((silent ? chardev_open_silent : chardev_open)(&port->chardev, c->console_text[i]));
 }
 
 static int add_consoles(struct cards *c, const struct card_options *o, struct board_options *board)
@@ -134,7 +133,7 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 	for (unsigned i = 0; i < o->disk.count && !status; i++) {
 		int error = image_open(&c->disk[i], o->disk.item[i], IMAGE_WORDS);
 		if (error)
-			return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+			return command_status(error);
 		if (image_size(c->disk[i]) < IMAGE_SECTOR) {
 			log_error("--disk %s: %lu bytes are no sector of a disk", o->disk.item[i], image_size(c->disk[i]));
 			return EXIT_HOST;

@@ -14,27 +14,6 @@
 #define STOP_PATIENCE 60
 #define TIMEOUT_MOST 1000000
 
-static const struct option_row no_options[] = { { .type = OPTION_END } };
-
-/* Parses, with a machine's name and up to `more` words behind it. -1 to go on, or the exit status. */
-static int operands(const struct command *command, void *object, int argc, char **argv, const char **words, unsigned least, unsigned most)
-{
-	unsigned count;
-	int result = options_parse_operands(command->options, object, argc, argv, words, most, &count);
-
-	if (result == OPTIONS_HELP) {
-		command_help(command);
-		return EXIT_OK;
-	}
-	if (result)
-		return EXIT_USAGE;
-	if (count >= least)
-		return -1;
-	log_error("%s wants %s; usage: doppel %s %s", command->name, count ? "more" : "the name of a machine (\"doppel list\" shows them)",
-		  command->name, command->usage);
-	return EXIT_USAGE;
-}
-
 /* Prints the answer. */
 static int call(const char *name, const char *request, const char *argument)
 {
@@ -51,48 +30,38 @@ static int call(const char *name, const char *request, const char *argument)
 static int simple(const struct command *command, int argc, char **argv)
 {
 	const char *name;
-	int status = operands(command, NULL, argc, argv, &name, 1, 1);
+	int status = command_operands(command, NULL, argc, argv, &name, 1, 1);
 
 	return status >= 0 ? status : call(name, command->name, NULL);
 }
 
-#define SIMPLE(name_, does, more)                                                                                       \
-	static int name_##_run(int argc, char **argv);                                                                  \
-	static const struct command name_##_command = {                                                                 \
-		.name = #name_, .summary = does, .usage = "NAME", .options = no_options, .notes = more, .run = name_##_run, \
-	};                                                                                                              \
-	COMMAND(name_##_command);                                                                                       \
-	static int name_##_run(int argc, char **argv)                                                                   \
-	{                                                                                                               \
-		return simple(&name_##_command, argc, argv);                                                            \
+#define SIMPLE(name_, ...)                                                                                             \
+	COMMAND(name_, .usage = "NAME", __VA_ARGS__);                                                                  \
+	static int do_##name_(int argc, char **argv)                                                                   \
+	{                                                                                                              \
+		return simple(&name_##_command, argc, argv);                                                           \
 	}
 
-SIMPLE(pause, "Pauses a machine", "Its processors and devices stand still, and so does its time: when it is resumed, it does not notice.\n")
-SIMPLE(resume, "Resumes a machine that is paused", NULL)
-SIMPLE(reset, "Resets a machine", "As the reset button of a computer does: the guest is not asked. A machine that is paused does it when it is resumed.\n")
-SIMPLE(stats, "Prints the counters of a machine", "The same as \"doppel run --stats\" prints at the end.\n")
-
-SIMPLE(screen, "Prints the text on a machine's screen", "UTF-8, a line for each row. In a graphics mode there is one line in parentheses, which says so.\n")
+SIMPLE(pause, .summary = "Pauses a machine",
+       .notes = "Its processors and devices stand still, and so does its time: when it is resumed, it does not notice.\n")
+SIMPLE(resume, .summary = "Resumes a machine that is paused")
+SIMPLE(reset, .summary = "Resets a machine",
+       .notes = "As the reset button of a computer does: the guest is not asked. A machine that is paused does it when it is resumed.\n")
+SIMPLE(stats, .summary = "Prints the counters of a machine", .notes = "The same as \"doppel run --stats\" prints at the end.\n")
+SIMPLE(screen, .summary = "Prints the text on a machine's screen",
+       .notes = "UTF-8, a line for each row. In a graphics mode there is one line in parentheses, which says so.\n")
 
 /* --- screenshot --- */
 
-static int screenshot(int argc, char **argv);
-static const struct command screenshot_command = {
-	.name = "screenshot",
-	.summary = "Takes a picture of a machine's screen",
-	.usage = "NAME FILE",
-	.options = no_options,
-	.notes = "The end of the file's name says its format: .png or .ppm.\n",
-	.run = screenshot,
-};
-COMMAND(screenshot_command);
+COMMAND(screenshot, .summary = "Takes a picture of a machine's screen", .usage = "NAME FILE",
+	.notes = "The end of the file's name says its format: .png or .ppm.\n");
 
-static int screenshot(int argc, char **argv)
+static int do_screenshot(int argc, char **argv)
 {
 	const char *words[2], *dot;
 	char *data = NULL;
 	size_t size;
-	int status = operands(&screenshot_command, NULL, argc, argv, words, 2, 2), error;
+	int status = command_operands(&screenshot_command, NULL, argc, argv, words, 2, 2), error;
 
 	if (status >= 0)
 		return status;
@@ -108,18 +77,10 @@ static int screenshot(int argc, char **argv)
 
 /* --- keys --- */
 
-static int keys(int argc, char **argv);
-static const struct command keys_command = {
-	.name = "keys",
-	.summary = "Types on a machine's keyboard",
-	.usage = "NAME TEXT",
-	.options = no_options,
+COMMAND(keys, .summary = "Types on a machine's keyboard", .usage = "NAME TEXT",
 	.notes = "A key is a character of a US keyboard, or a name in angle brackets: <ret>, <esc>, <tab>, <bs>, <del>, <up>, <f2>, <lt> for\n"
 		 "\"<\", ...; with c-, a-, s- or w- before it Ctrl, Alt, Shift or the Windows key is held: <c-a-del>, <c-x>.\n"
-		 "They are typed as fast as the guest takes them.\n",
-	.run = keys,
-};
-COMMAND(keys_command);
+		 "They are typed as fast as the guest takes them.\n");
 
 /* A request is one line, without blanks around its arguments. */
 static char *one_line(const char *text)
@@ -143,10 +104,10 @@ static char *one_line(const char *text)
 	return line;
 }
 
-static int keys(int argc, char **argv)
+static int do_keys(int argc, char **argv)
 {
 	const char *words[2];
-	int status = operands(&keys_command, NULL, argc, argv, words, 2, 2);
+	int status = command_operands(&keys_command, NULL, argc, argv, words, 2, 2);
 	char *line;
 
 	if (status >= 0)
@@ -159,43 +120,27 @@ static int keys(int argc, char **argv)
 
 /* --- engine --- */
 
-static int engine(int argc, char **argv);
-static const struct command engine_command = {
-	.name = "engine",
-	.summary = "Hands a machine's processors to another engine while it runs",
-	.usage = "NAME [ENGINE[,OPTION...]]",
-	.options = no_options,
+COMMAND(engine, .summary = "Hands a machine's processors to another engine while it runs", .usage = "NAME [ENGINE[,OPTION...]]",
 	.notes = "Prints for how long nothing ran. \"doppel engines\" lists them; without ENGINE: which one the machine has.\n"
-		 "Options are those of \"doppel run --engine\", when the machine comes to that engine for the first time.\n",
-	.run = engine,
-};
-COMMAND(engine_command);
+		 "Options are those of \"doppel run --engine\", when the machine comes to that engine for the first time.\n");
 
-static int engine(int argc, char **argv)
+static int do_engine(int argc, char **argv)
 {
 	const char *words[2] = { NULL };
-	int status = operands(&engine_command, NULL, argc, argv, words, 1, 2);
+	int status = command_operands(&engine_command, NULL, argc, argv, words, 1, 2);
 
 	return status >= 0 ? status : call(words[0], "engine", words[1]);
 }
 
 /* --- trace --- */
 
-static int trace_events(int argc, char **argv);
-static const struct command trace_command = {
-	.name = "trace",
-	.summary = "Has a machine print events as they happen",
-	.usage = "NAME LIST",
-	.options = no_options,
-	.notes = "As \"doppel run --trace LIST\" does, to the standard error of that; \"off\" ends it.\n",
-	.run = trace_events,
-};
-COMMAND(trace_command);
+COMMAND(trace, .summary = "Has a machine print events as they happen", .usage = "NAME LIST",
+	.notes = "As \"doppel run --trace LIST\" does, to the standard error of that; \"off\" ends it.\n");
 
-static int trace_events(int argc, char **argv)
+static int do_trace(int argc, char **argv)
 {
 	const char *words[2];
-	int status = operands(&trace_command, NULL, argc, argv, words, 2, 2);
+	int status = command_operands(&trace_command, NULL, argc, argv, words, 2, 2);
 
 	return status >= 0 ? status : call(words[0], "trace", words[1]);
 }
@@ -215,16 +160,9 @@ static const struct option_row stop_options[] = {
 	{ .type = OPTION_END },
 };
 #undef AT
-static int stop(int argc, char **argv);
-static const struct command stop_command = {
-	.name = "stop",
-	.summary = "Shuts a machine down",
-	.usage = "NAME [OPTION]...",
+COMMAND(stop, .summary = "Shuts a machine down", .usage = "NAME [OPTION]...",
 	.options = stop_options,
-	.notes = "Presses the power button, and returns when the machine has ended.\n",
-	.run = stop,
-};
-COMMAND(stop_command);
+	.notes = "Presses the power button, and returns when the machine has ended.\n");
 
 /* The guest had its time. It may end by itself just now. */
 static void end_at_once(const char *name)
@@ -252,11 +190,11 @@ static int await_end(int fd, int timeout)
 	return error == -ECONNRESET ? 0 : error == -ETIMEDOUT ? 1 : error;
 }
 
-static int stop(int argc, char **argv)
+static int do_stop(int argc, char **argv)
 {
 	struct stop_options o = { .timeout = UINT64_MAX };
 	const char *name;
-	int status = operands(&stop_command, &o, argc, argv, &name, 1, 1), fd, error;
+	int status = command_operands(&stop_command, &o, argc, argv, &name, 1, 1), fd, error;
 	bool forced = o.now;
 
 	if (status >= 0)

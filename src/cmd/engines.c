@@ -6,21 +6,12 @@
 #include "engine/measure.h"
 #include "util/log.h"
 
-static const struct option_row options[] = { { .type = OPTION_END } };
-static int engines(int argc, char **argv);
-static const struct command engines_command = {
-	.name = "engines",
-	.summary = "Lists the engines, and which of them this host can run",
-	.usage = "",
-	.options = options,
+COMMAND(engines, .summary = "Lists the engines, and which of them this host can run",
 	.notes = "One line an engine: its name, \"yes\" or \"no\", its speed, and what it is or what it lacks here.\n"
 		 "The speed is measured, a tenth of a second each: million instructions a second of a loop\n"
-		 "in 64-bit code. The last line says which one \"doppel run\" takes by itself, and why.\n",
-	.run = engines,
-};
-COMMAND(engines_command);
+		 "in 64-bit code. The last line says which one \"doppel run\" takes by itself, and why.\n");
 
-static int engines(int argc, char **argv)
+static int do_engines(int argc, char **argv)
 {
 	int status = command_options(&engines_command, NULL, argc, argv), width = 0;
 	char why[400];

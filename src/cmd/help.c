@@ -33,47 +33,54 @@ void command_overview(FILE *to)
 	fputs("\n\"doppel help COMMAND\" tells more.\n", to);
 }
 
+static const struct option_row *options_of(const struct command *command)
+{
+	static const struct option_row none[] = { { .type = OPTION_END } };
+
+	return command->options ? command->options : none;
+}
+
 void command_help(const struct command *command)
 {
-	printf("Usage: doppel %s %s\n\n%s.\n\n", command->name, command->usage, command->summary);
-	options_print(command->options, stdout);
+	printf("Usage: doppel %s %s\n\n%s.\n\n", command->name, command->usage ? command->usage : "", command->summary);
+	options_print(options_of(command), stdout);
 	if (command->notes)
 		printf("\n%s", command->notes);
 }
 
 int command_options(const struct command *command, void *object, int argc, char **argv)
 {
-	int result = options_parse(command->options, object, argc, argv);
+	return command_operands(command, object, argc, argv, NULL, 0, 0);
+}
+
+int command_operands(const struct command *command, void *object, int argc, char **argv, const char **words, unsigned least, unsigned most)
+{
+	unsigned count = 0;
+	int result = options_parse_operands(options_of(command), object, argc, argv, words, most, &count);
 	if (result == OPTIONS_HELP) {
 		command_help(command);
 		return EXIT_OK;
 	}
-	return result ? EXIT_USAGE : -1;
-}
-
-static const struct option_row options[] = { { .type = OPTION_END } };
-static int help(int argc, char **argv);
-static const struct command help_command = {
-	.name = "help",
-	.summary = "Shows how commands are used",
-	.usage = "[COMMAND]",
-	.options = options,
-	.run = help,
-};
-COMMAND(help_command);
-
-static int help(int argc, char **argv)
-{
-	const char *name;
-	unsigned count;
-	int result = options_parse_operands(options, NULL, argc, argv, &name, 1, &count);
-	if (result == OPTIONS_HELP) {
-		command_help(&help_command);
-		return EXIT_OK;
-	}
 	if (result)
 		return EXIT_USAGE;
-	if (!count) {
+	for (unsigned i = count; i < most; i++)
+		words[i] = NULL;
+	if (count >= least)
+		return -1;
+	log_error("%s wants %s; usage: doppel %s %s", command->name, count ? "more" : "the name of a machine (\"doppel list\" shows them)",
+		  command->name, command->usage);
+	return EXIT_USAGE;
+}
+
+COMMAND(help, .summary = "Shows how commands are used", .usage = "[COMMAND]");
+
+static int do_help(int argc, char **argv)
+{
+	const char *name;
+	int status = command_operands(&help_command, NULL, argc, argv, &name, 0, 1);
+	if (status >= 0)
+		return status;
+	if (!name) {
 		command_overview(stdout);
 		return EXIT_OK;
 	}

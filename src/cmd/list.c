@@ -12,17 +12,7 @@
 #define PATIENCE 1000 /* ms for an answer */
 #define MACHINES_STEP 16
 
-static const struct option_row options[] = { { .type = OPTION_END } };
-static int list(int argc, char **argv);
-static const struct command list_command = {
-	.name = "list",
-	.summary = "Lists the machines that run",
-	.usage = "",
-	.options = options,
-	.notes = "The other commands take the name in the first column.\n",
-	.run = list,
-};
-COMMAND(list_command);
+COMMAND(list, .summary = "Lists the machines that run", .notes = "The other commands take the name in the first column.\n");
 
 struct row {
 	char name[CONTROL_NAME_LONGEST + 1];
@@ -119,7 +109,7 @@ static int by_name(const void *a, const void *b)
 	return strcmp(((const struct row *)a)->name, ((const struct row *)b)->name);
 }
 
-static int list(int argc, char **argv)
+static int do_list(int argc, char **argv)
 {
 	static const char format[] = "%-*s  %7s  %-8s %4s  %7s  %-9s  %s\n";
 	struct rows rows = { .count = 0 };

@@ -9,11 +9,9 @@
 #include "device/ata.h"
 #include "util/log.h"
 
-/* A wrong word is the user's mistake, a file that cannot be made is the host's. */
 static int open_backend(struct chardev **chardev, const struct run_options *o, const char *spec)
 {
-	int error = (o->cards.offload ? chardev_open_silent : chardev_open)(chardev, spec);
-	return !error ? EXIT_OK : error == -EINVAL || error == -EBUSY ? EXIT_USAGE : EXIT_HOST;
+	return command_status((o->cards.offload ? chardev_open_silent : chardev_open)(chardev, spec));
 }
 
 static bool is_stdio(const char *spec)
@@ -59,7 +57,7 @@ static int open_list(struct image **images, const struct option_list *list, unsi
 	for (unsigned i = 0; i < list->count; i++) {
 		int error = image_open(&images[i], list->item[i], flags);
 		if (error)
-			return error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
+			return command_status(error);
 	}
 	return EXIT_OK;
 }
@@ -155,10 +153,8 @@ int machine_set_up(struct machine *m, const struct run_options *o)
 	int status = open_media(m, o);
 	if (!status)
 		status = open_backends(m, o);
-	if (!status && o->display) {
-		int error = display_open(&m->display, o->display);
-		status = !error ? EXIT_OK : error == -EINVAL ? EXIT_USAGE : EXIT_HOST;
-	}
+	if (!status && o->display)
+		status = command_status(display_open(&m->display, o->display));
 	if (status)
 		return status;
 	if (vm_create(&m->vm, &m->config))

@@ -82,19 +82,13 @@ static const struct option_row options[] = {
 };
 #undef AT
 
-static int run(int argc, char **argv);
-static const struct command run_command = {
-	.name = "run",
-	.summary = "Runs a virtual machine",
+COMMAND(run, .summary = "Runs a virtual machine",
 	.usage = "--kernel FILE | --disk FILE | --cdrom FILE | --floppy FILE | --bios FILE [OPTION]...",
 	.options = options,
 	.notes = "On a terminal, Ctrl-A is the escape key: Ctrl-A h tells what there is, Ctrl-A x ends the machine.\n\n"
 		 "Exit status: 0 the guest powered off, or Ctrl-A x; 1 the host could not do it; 2 wrong usage;\n"
 		 "3 the guest crashed (triple fault); 4 the monitor could not go on; 2v + 1 by --debug-exit;\n"
-		 "128 + n ended by signal n.\n",
-	.run = run,
-};
-COMMAND(run_command);
+		 "128 + n ended by signal n.\n");
 
 static bool written(const struct option_list *images)
 {
@@ -203,8 +197,8 @@ static int run_machine(struct machine *m, const struct run_options *o)
 	if (o->paused)
 		vm_pause(m->vm);
 	int error = o->gdb ? gdb_open(&gdb, m->vm, o->gdb) : 0;
-	if (error == -EINVAL)
-		status = EXIT_USAGE;
+	if (error)
+		status = command_status(error);
 	if (error || open_control(&control, m, o) || signals_start(&signals, m->vm, o, &m->screen))
 		goto out;
 	if (!display_start(m->display, &m->screen, m->config.name) && !vm_start(m->vm)) {
@@ -227,7 +221,7 @@ out:
 	return status;
 }
 
-static int run(int argc, char **argv)
+static int do_run(int argc, char **argv)
 {
 	struct run_options o = { .memory = MEMORY_DEFAULT, .cpus = 1, .cpu = DEFAULT_MODEL, .debug_exit = PORT_NONE, .clock = CLOCK_UNSAID,
 				 .verify_every = VERIFY_EVERY };

@@ -4,18 +4,9 @@
 
 #define VERSION "0.1.0"
 
-static const struct option_row options[] = { { .type = OPTION_END } };
-static int version(int argc, char **argv);
-static const struct command version_command = {
-	.name = "version",
-	.summary = "Prints the version",
-	.usage = "",
-	.options = options,
-	.run = version,
-};
-COMMAND(version_command);
+COMMAND(version, .summary = "Prints the version");
 
-static int version(int argc, char **argv)
+static int do_version(int argc, char **argv)
 {
 	int status = command_options(&version_command, NULL, argc, argv);
 	if (status < 0) {

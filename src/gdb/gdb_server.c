@@ -214,7 +214,7 @@ static int listen_tcp(struct gdb_server *s, const char *where)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	uint64_t port;
-	int one = 1;
+	int one = 1, error;
 
 	if (option_number(where, &port) || port > 65535) {
 		log_error("--gdb %s: a TCP port of this host, as 1234, or unix:PATH", where);
@@ -222,10 +222,12 @@ static int listen_tcp(struct gdb_server *s, const char *where)
 	}
 	address.sin_port = htons((uint16_t)port);
 	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (s->listener < 0)
-		return -errno;
 	setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	return bind(s->listener, (struct sockaddr *)&address, sizeof(address)) || listen(s->listener, 1) ? -errno : 0;
+	if (s->listener >= 0 && !bind(s->listener, (struct sockaddr *)&address, sizeof(address)) && !listen(s->listener, 1))
+		return 0;
+	error = -errno;
+	log_error("--gdb %s: %s%s", where, strerror(-error), error == -EADDRINUSE ? "; give another port" : "");
+	return error;
 }
 
 static int listen_unix(struct gdb_server *s, const char *where, const char *path)
@@ -234,7 +236,7 @@ static int listen_unix(struct gdb_server *s, const char *where, const char *path
 	snprintf(what, sizeof(what), "--gdb %s", where);
 	s->listener = socket_listen(what, path, 1);
 	if (s->listener < 0)
-		return -EINVAL; /* it has been told */
+		return s->listener;
 	strcpy(s->path, path);
 	return 0;
 }
@@ -257,8 +259,6 @@ int gdb_open(struct gdb **out, struct vm *vm, const char *where)
 	g->debugger.notify = notify;
 	g->debugger.arg = s;
 	error = strncmp(where, "unix:", 5) ? listen_tcp(s, where) : listen_unix(s, where, where + 5);
-	if (error && error != -EINVAL)
-		log_error("--gdb %s: %s", where, strerror(-error));
 	if (error)
 		return error;
 	debugger_attach(vm, &g->debugger);

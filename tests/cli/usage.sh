@@ -107,7 +107,8 @@ alone "a CD that is less than a block" 1 "three: 3 bytes" run --kernel "$g" --cd
 alone "no such network" 2 "there are user" run --kernel "$g" --net foo
 alone "no such card" 2 "virtio.e1000" run --kernel "$g" --net "socket=$scratch/net,model=ne2000"
 alone "a cable to a file" 1 "no socket" run --kernel "$g" --net "socket=$scratch/text"
-alone "GDB at a file" 2 "no socket" run --kernel "$g" --gdb "unix:$scratch/text" --paused
+alone "a screen to a file" 1 "no socket" run --kernel "$g" --display "vnc=$scratch/text"
+alone "GDB at a file" 1 "no socket" run --kernel "$g" --gdb "unix:$scratch/text" --paused
 alone "a picture that cannot be written" 1 "No such file" run --kernel "$g" --screenshot "$scratch/none/x.ppm"
 equal "what is no socket is left as it is" "$(<"$scratch/text")" "a letter"
 exit 0
