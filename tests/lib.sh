@@ -101,6 +101,9 @@ capture() {
 engines() { all_engines | grep -vx step; }
 all_engines() { "$DOPPEL" engines | awk '$2 == "yes" && $1 != "null" { print $1 }'; }
 
+# has_engine NAME: it can run a guest here. No grep -q behind a pipe: it leaves early, and then what is before it fails.
+has_engine() { grep -qx -- "$1" <<<"$(all_engines)"; }
+
 # default_engine: the one that doppel takes by itself: for tests of devices and firmware, of which no engine knows. TEST_ENGINE names another.
 default_engine() {
         if [[ ${TEST_ENGINE:-} ]]; then

@@ -7,7 +7,7 @@ set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
 
-if [[ ! $("$DOPPEL" engines) =~ kvm\ +yes ]]; then
+if ! has_engine kvm; then
         skip 'kvm' "$("$DOPPEL" engines | grep '^kvm')"
         exit
 fi

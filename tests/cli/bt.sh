@@ -5,7 +5,7 @@ set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
 
-if ! engines | grep -qx bt; then
+if ! has_engine bt; then
         skip 'the translator' 'it cannot run on this host'
         exit
 fi

@@ -117,6 +117,15 @@ says "engine: to the same" 1 'with engine step already' engine a step
 says "engine: to none" 1 'no engine intrep; did you mean interp' engine a intrep
 says "engine: options where there are none" 1 'engine interp has no options' engine a interp,fast
 says "engine: an option that there is not" 1 "engine kvm has no option 'fast'" engine a kvm,fast
+changes=4
+if has_engine kvm; then
+        changes=6
+        says "engine: with an option" 0 'engine kvm, was step; nothing ran for' engine a kvm,irqchip=user
+        says "engine: back" 0 'engine step, was kvm' engine a step
+        says "engine: with another option" 1 'set up for this machine with options irqchip=user' engine a kvm,irqchip=kernel
+else
+        skip 'engine: with an option' 'kvm cannot run here'
+fi
 says "engine: to one that runs nothing" 1 'runs nothing' engine a null
 says "engine: still as before" 0 '^step$' engine a
 batch() { printf '%s\n' engine nonsense 'engine step' 'engine interp' 'engine step' | "$DOPPEL" control a; }
@@ -133,7 +142,7 @@ says "engine: it is still paused" 0 '^a .* interp .* paused' list
 says "engine: resume" 0 '^$' resume a
 before=$(ran a)
 check "engine: it goes on" "$(ran a)" until_true advances a
-contains "engine: the changes are counted" "$("$DOPPEL" stats a)" 'engine.switches 4'
+contains "engine: the changes are counted" "$("$DOPPEL" stats a)" "engine.switches $changes"
 
 says "trace: events of no such name" 1 "no event 'xyzzy'.*exit" trace a xyzzy
 says "trace" 0 '^$' trace a exit

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The KVM engine: events that were under way, groups that share a structure of the kernel's, guest memory as slots (engine_state.c has whole states).
+/* The KVM engine: events that were under way, groups that share a structure of the kernel's, guest memory as slots, options (engine_state.c has whole states).
  * Skipped where /dev/kvm cannot be used. */
+#include <errno.h>
 #include "engine/kvm/kvm.h"
 #include "vm_test.h"
 #include "x86/cpuid.h"
@@ -74,6 +75,26 @@ static void slots(struct vm *vm)
 	ok(!kvm_engine.dirty_log(vm, &vm->memory.map->region[0], log) && !log[0], "the next one says that nothing was written since");
 }
 
+/* A machine that comes to the engine while it runs. What it is set up with stays. */
+static void options(void)
+{
+	struct vm *vm = test_vm_engine("interp", CLOCK_HOST, 64 * MiB, 1);
+	uint64_t ns;
+
+	vm_reset(vm);
+	ok(!vm_engine_switch_with(vm, &kvm_engine, "irqchip=kernel", &ns) && kvm_of(vm)->irqchip, "a change to an engine with an option");
+	ok(vm_engine_switch_with(vm, &kvm_engine, "irqchip=kernel", &ns) == -EALREADY, "the same again");
+	ok(!vm_engine_switch(vm, &interp_engine, &ns) && vm_engine_switch_with(vm, &kvm_engine, "irqchip=user", &ns) == -EBUSY &&
+		   vm->engine == &interp_engine, "another option is for another machine");
+	ok(!vm_engine_switch(vm, &kvm_engine, &ns) && kvm_of(vm)->irqchip, "without options: as it was set up");
+	vm_destroy(vm);
+	vm = test_vm_engine("interp", CLOCK_HOST, 64 * MiB, 1);
+	vm_reset(vm);
+	ok(vm_engine_switch_with(vm, &kvm_engine, "irqchip=none", &ns) == -EINVAL && !vm->engines[KVM_SLOT] &&
+		   !vm_engine_switch_with(vm, &kvm_engine, "irqchip=user", &ns) && !kvm_of(vm)->irqchip, "one that there is not leaves no trace");
+	vm_destroy(vm);
+}
+
 int main(void)
 {
 	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "modes=all", .memory = 64 * MiB, .cpus = 1 };
@@ -94,5 +115,6 @@ int main(void)
 	neighbours(vm);
 	slots(vm);
 	vm_destroy(vm);
+	options();
 	return done();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What /dev/kvm is worth here, by trial: a guest of one page runs a loop of two instructions in each mode, and tells that it is through by an
- * OUT. By processor time, so that other work on the host does not count. */
+ * OUT; in virtual-8086 mode, which may ask a bitmap for that, by a store where no memory is. By processor time, so that other work on the host does not count. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,7 +16,6 @@
 #define CODE 0x1000
 #define TABLES 0x2000   /* of pages: three levels, or one */
 #define OTHER_TABLE 0x6000
-#define TSS 0x9000      /* all zeros, and so long that each port is allowed */
 #define NATIVE_MIPS 30  /* an emulator in the kernel reaches a few, a processor thousands, one under a translator at least a hundred */
 #define LOOK 300        /* turns of the loop to begin with */
 #define MEASURE 1000000 /* turns at most */
@@ -109,7 +108,9 @@ static int enter_v86(struct trial *t, struct kvm_sregs *s)
 {
 	s->cs = s->ss = s->ds = s->es = s->fs = s->gs =
 		(struct kvm_segment){ .limit = 0xffff, .type = 3, .present = 1, .dpl = 3, .s = 1 };
-	s->tr = (struct kvm_segment){ .base = TSS, .limit = 0x3000, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
+	s->es.selector = MEMORY >> 4;
+	s->es.base = MEMORY;
+	s->tr = (struct kvm_segment){ .limit = 0x67, .selector = 0x18, .type = SYS_TSS_BUSY, .present = 1 };
 	s->cr0 |= CR0_PE | CR0_NE;
 	t->flags |= FLAG_VM;
 	return kvm_call(t->vcpu, KVM_SET_SREGS, s);
@@ -151,18 +152,26 @@ static double processor_seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static bool is_through(const struct kvm_run *run)
+{
+	return (run->exit_reason == KVM_EXIT_IO && run->io.port == DONE_PORT) || (run->exit_reason == KVM_EXIT_MMIO && run->mmio.phys_addr == MEMORY);
+}
+
 /* Enters the guest at `code` until it is through. */
 static int run_code(struct trial *t, const uint8_t *code, size_t size, uint32_t rcx)
 {
+	static const uint8_t out[] = { 0xe6, DONE_PORT }, store[] = { 0x26, 0xa2, 0, 0 }; /* out DONE_PORT, al; mov es:[0], al */
+	bool v86 = t->flags & FLAG_VM;
 	struct kvm_regs r = { .rip = CODE, .rcx = rcx, .rflags = t->flags, .rsp = CODE };
 
 	memcpy(t->memory + CODE, code, size);
+	memcpy(t->memory + CODE + size, v86 ? store : out, v86 ? sizeof(store) : sizeof(out));
 	if (kvm_call(t->vcpu, KVM_SET_REGS, &r) < 0)
 		return -EIO;
 	for (unsigned tries = 0; tries < 1000; tries++) {
 		if (ioctl(t->vcpu, KVM_RUN, 0) < 0 && errno != EINTR && errno != EAGAIN)
 			return -errno;
-		if (t->run->exit_reason == KVM_EXIT_IO && t->run->io.port == DONE_PORT)
+		if (is_through(t->run))
 			return 0;
 		if (t->run->exit_reason != KVM_EXIT_INTR)
 			return -EIO;
@@ -173,8 +182,8 @@ static int run_code(struct trial *t, const uint8_t *code, size_t size, uint32_t 
 /* `turns` of the loop; the processor time it took, or -1 when the guest did not get through. */
 static double run_loop(struct trial *t, enum kvm_mode mode, uint32_t turns)
 {
-	static const uint8_t code32[] = { 0x49, 0x75, 0xfd, 0xe6, DONE_PORT };       /* 1: dec ecx; jnz 1b; out */
-	static const uint8_t code64[] = { 0xff, 0xc9, 0x75, 0xfc, 0xe6, DONE_PORT }; /* the same in 64-bit code */
+	static const uint8_t code32[] = { 0x49, 0x75, 0xfd };       /* 1: dec ecx; jnz 1b */
+	static const uint8_t code64[] = { 0xff, 0xc9, 0x75, 0xfc }; /* the same in 64-bit code */
 	bool is64 = mode == KVM_LONG || mode == KVM_LONG_USER;
 	double began = processor_seconds();
 
@@ -186,7 +195,7 @@ static double run_loop(struct trial *t, enum kvm_mode mode, uint32_t turns)
 /* Is the guest shown the processor that was set up, or the host's? A stand-in may run user code where nothing traps. */
 static bool faithful(struct trial *t, enum kvm_mode mode)
 {
-	static const uint8_t real[] = { 0x66, 0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x8c, 0xca, 0xe6, DONE_PORT }; /* mov eax,1; cpuid; mov dx,cs; out */
+	static const uint8_t real[] = { 0x66, 0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0x8c, 0xca }; /* mov eax,1; cpuid; mov dx,cs */
 	struct kvm_regs r = { 0 };
 	uint16_t selector = is_8086(mode) ? 0 : CODE_SELECTOR | (is_user(mode) ? 3 : 0);
 
@@ -262,7 +271,7 @@ out:
  * changes goes by unseen. */
 static bool keeps_tables(int system)
 {
-	static const uint8_t code[] = { 0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0xe6, DONE_PORT }; /* mov eax, [200000h]; out */
+	static const uint8_t code[] = { 0x8b, 0x04, 0x25, 0, 0, 0x20, 0 }; /* mov eax, [200000h] */
 	struct trial t = { .system = system };
 	struct kvm_regs before = { 0 }, after = { 0 };
 	struct kvm_sregs s = { 0 };
@@ -293,7 +302,7 @@ out:
  * host's own TSC is stable; else, and with an older kernel, the TSC itself is written. */
 static bool tsc_moves(int system)
 {
-	static const uint8_t code[] = { 0x0f, 0x31, 0xe6, DONE_PORT }; /* rdtsc; out */
+	static const uint8_t code[] = { 0x0f, 0x31 }; /* rdtsc */
 	uint64_t wanted = -__builtin_ia32_rdtsc(), got = 0;
 	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&wanted };
 	union { struct kvm_msrs of; uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)]; } tsc = { .of.nmsrs = 1 };
