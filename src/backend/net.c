@@ -9,6 +9,7 @@
 
 #define KINDS_MAX 8
 #define SLOT_MAX 31
+#define QUEUES_MAX 16
 #define LOCAL_PREFIX 0x52, 0x54, 0x00 /* addresses that are given out by whoever runs machines */
 
 #define AT(member) offsetof(struct net_words, member)
@@ -17,6 +18,7 @@ static const struct option_row rows[] = {
 	{ "forward", "RULE", "", OPTION_LIST, AT(forward), 0, NET_FORWARDS },
 	{ "model", "virtio|e1000", "", OPTION_CHOICE, AT(model), 0, 0 },
 	{ "slot", "N", "", OPTION_NUMBER, AT(slot), 1, SLOT_MAX },
+	{ "queues", "N", "", OPTION_NUMBER, AT(queues), 1, QUEUES_MAX },
 	{ .type = OPTION_END },
 };
 #undef AT
@@ -118,6 +120,10 @@ static int open_as(struct net **result, const struct net_kind *as, const char *s
 		error = parse_mac(n);
 	if (!error && words.forward.count && strcmp(kind->name, "user") && !as) {
 		log_error("--net %s: only a user network forwards ports", kind->name);
+		error = -EINVAL;
+	}
+	if (!error && words.queues > 1 && words.model != NET_MODEL_VIRTIO) {
+		log_error("--net ...,queues=%lu: only a virtio card has several", words.queues);
 		error = -EINVAL;
 	}
 	if (!error)

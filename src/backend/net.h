@@ -26,7 +26,7 @@ enum { /* what a backend can be given to do, and what may come from it */
 struct net_words { /* of --net KIND[=ARGUMENT],WORD... */
 	const char *mac;
 	struct option_list forward;
-	uint64_t slot;
+	uint64_t slot, queues; /* 0: not said */
 	int model;             /* enum net_model */
 };
 enum net_model { NET_MODEL_VIRTIO, NET_MODEL_E1000 };

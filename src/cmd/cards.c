@@ -64,6 +64,7 @@ static int add_net(struct cards *c, const struct card_options *o, struct board_o
 	if (!card)
 		return EXIT_USAGE;
 	c->net_card[i].net = c->e1000[i].net = c->net[i];
+	c->net_card[i].pairs = (unsigned)c->net[i]->words.queues;
 	card->config = e1000 ? (const void *)&c->e1000[i] : &c->net_card[i];
 	card->slot = (unsigned)c->net[i]->words.slot;
 	return EXIT_OK;

@@ -22,8 +22,10 @@ extern const struct device_class virtio_blk_class;
 extern const struct device_class virtio_rng_class;
 
 /* virtio_net.c -- a network card. */
+#define VIRTIO_NET_PAIRS_MAX 16
 struct virtio_net_config {
 	struct net *net;
+	unsigned pairs;       /* of queues; 0: one */
 };
 extern const struct device_class virtio_net_class;
 

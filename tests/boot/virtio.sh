@@ -46,6 +46,9 @@ echo "a guest says hello" | nc -l -p 7000 >/got &
 for port in /dev/vport*p1; do echo ready >"$port"; done
 wait
 cat /got
+ip link set eth0 down; ip link set eth0 address 52:54:00:11:22:33; ip link set eth0 up; ip route add default via 10.0.2.2
+ping -c 1 10.0.2.2 >/dev/null && echo "with another address, too"
+echo /sys/class/net/eth0/queues/*
 echo terminal >/dev/hvc0
 sleep 0.2
 ls /sys/class/virtio-ports'
@@ -77,7 +80,7 @@ network() { # ENGINE
         : >"$scratch/talk"
         talk "$port" "$scratch/channel" &
         talker=$!
-        boot_linux linux-cloud '' "$network_command" --engine "$1" --net "user,forward=tcp:$port:7000" --balloon \
+        boot_linux linux-cloud '' "$network_command" --engine "$1" --cpus 2 --net "user,queues=2,forward=tcp:$port:7000" --balloon \
                 --console "file:$scratch/terminal" --console "file:$scratch/channel,name=org.doppel.test"
         wait "$talker" || true
         booted "$1: network"
@@ -85,6 +88,8 @@ network() { # ENGINE
         contains "$1: the host answers a ping" "$out" 'the host answers'
         contains "$1: through the forwarded port to the guest" "$out" 'a host says hello'
         contains "$1: and from it" "$(<"$scratch/talk")" 'a guest says hello'
+        contains "$1: when it gives its card another address, too" "$out" 'with another address, too'
+        contains "$1: the card has two pairs of queues" "$out" 'tx-0 /sys/class/net/eth0/queues/tx-1'
         contains "$1: a virtio terminal" "$(cat "$scratch/terminal")" terminal
         contains "$1: how to reach the port is told" "$err" "port 7000 of the guest is 127.0.0.1:$port on the host"
 }

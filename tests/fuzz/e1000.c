@@ -4,6 +4,7 @@
 #include "backend/net.h"
 #include "device/pci.h"
 #include "machine.h"
+#include "net_test.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -11,26 +12,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define REGS 0xe0000000u
 #define RINGS 0x100000u
 
-static int net_up(struct net *n)
-{
-	return 0;
-}
-
-static void net_down(struct net *n)
-{
-}
-
-/* Each byte is looked at, so that sanitizers see what is no memory of ours. */
-static void net_take(struct net *n, const struct net_offload *offload, const struct iovec *iov, unsigned count, size_t size)
-{
-	for (unsigned i = 0; i < count; i++) {
-		volatile uint16_t sum = net_sum(iov[i].iov_base, iov[i].iov_len);
-		(void)sum;
-	}
-}
-
-static const struct net_kind kind = { .name = "none", .start = net_up, .stop = net_down, .send = net_take };
-static struct net net = { .kind = &kind, .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
 static const struct e1000_config config = { .net = &net };
 static const struct device_place places[] = {
 	{ .class = &pci_class, .name = "pci", .irq = -1 },

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The e1000: EEPROM, PHY, interrupts, filters, frames both ways with checksums, tags and segments, rings good and bad, state. The backend is the
- * test's own. */
+/* The e1000: EEPROM, PHY, interrupts, filters, frames both ways with checksums, tags and segments, rings good and bad, state. */
 #include "device/e1000.h"
 #include "machine.h"
+#include "net_test.h"
 
 #define CARD_AT PCI_AT(3, 0)
 #define REGS 0xe0000000u
@@ -14,39 +14,7 @@
 #define RING 8u
 #define CHECK 4
 
-static struct net net = { .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
 static struct vm *vm;
-static unsigned sent, resumed;
-static struct frame {
-	uint8_t data[2048];
-	size_t size;
-} out[64];
-
-static int fake_start(struct net *n)
-{
-	return 0;
-}
-
-static void fake_stop(struct net *n)
-{
-}
-
-static void fake_send(struct net *n, const struct net_offload *offload, const struct iovec *iov, unsigned count, size_t size)
-{
-	struct frame *f = &out[sent++ % ARRAY_SIZE(out)];
-	f->size = 0;
-	for (unsigned i = 0; i < count; i++)
-		for (size_t k = 0; k < iov[i].iov_len; k++, f->size++)
-			if (f->size < sizeof(f->data))
-				f->data[f->size] = ((const uint8_t *)iov[i].iov_base)[k];
-}
-
-static void fake_resume(struct net *n)
-{
-	resumed++;
-}
-
-static const struct net_kind fake = { .name = "fake", .start = fake_start, .stop = fake_stop, .send = fake_send, .resume = fake_resume };
 static const struct e1000_config config = { .net = &net };
 static const struct device_place places[] = {
 	{ .class = &pci_class, .name = "pci", .irq = -1 },
@@ -80,9 +48,7 @@ static void fresh(uint32_t rctl)
 {
 	if (vm)
 		vm_destroy(vm);
-	net.kind = &fake;
-	net.full = false;
-	sent = resumed = 0;
+	net_fresh();
 	vm = made();
 	put(RDBAL, RX_RING);
 	put(RDLEN, RING * 16);
@@ -95,13 +61,6 @@ static void fresh(uint32_t rctl)
 		guest_write(vm, RX_RING + 16 * i, d, sizeof(d));
 	}
 	put(RDT, RING - 1);
-}
-
-static void come(const uint8_t *frame, size_t size)
-{
-	uint8_t buffer[sizeof(struct net_offload) + NET_FRAME_MAX] = { 0 };
-	memcpy(buffer + sizeof(struct net_offload), frame, size);
-	net_receive(&net, buffer, sizeof(struct net_offload) + size);
 }
 
 struct received {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The legacy interface of virtio over PCI: its ports, its rings, use before DRIVER_OK, the headers and configurations that differ, and the way back
  * to the interface of today. */
-#include "backend/net.h"
+#include "net_test.h"
 #include "virtio_driver.h"
 
 enum { DEVICE_FEATURES = 0, DRIVER_FEATURES = 4, ADDRESS = 8, SIZE = 12, SELECT = 14, NOTIFY = 16, L_STATUS = 18, L_ISR = 19, L_CONFIG = 20,
@@ -11,25 +11,6 @@ enum { DEVICE_FEATURES = 0, DRIVER_FEATURES = 4, ADDRESS = 8, SIZE = 12, SELECT 
 #define F_MRG BIT(15)
 #define LAYOUT BIT(27)
 
-static struct net net = { .mac = { 0x52, 0x54, 0, 1, 2, 3 } };
-static uint8_t sent[64];
-static size_t sent_size;
-
-static int up(struct net *n)
-{
-	return 0;
-}
-
-static void down(struct net *n)
-{
-}
-
-static void send(struct net *n, const struct net_offload *offload, const struct iovec *iov, unsigned count, size_t size)
-{
-	sent_size = iov_read(iov, count, 0, sent, sizeof(sent));
-}
-
-static const struct net_kind fake = { .name = "fake", .start = up, .stop = down, .send = send };
 static const struct virtio_net_config config = { .net = &net };
 #define BRIDGE { .class = &pci_class, .name = "pci", .irq = -1 }, { .class = &piix3_class, .name = "piix3", .base = PCI_AT(1, 0), .irq = -1 }
 static const struct device_place rng[] = { BRIDGE, { .class = &virtio_rng_class, .name = "device", .base = DRIVER_AT, .irq = -1 } };
@@ -52,7 +33,7 @@ static void fresh(const struct device_place *places)
 {
 	if (vm)
 		vm_destroy(vm);
-	net.kind = &fake;
+	net_fresh();
 	driver_find(machine(1, places, 3));
 }
 
@@ -177,12 +158,12 @@ static void vectors(void)
 
 static void frames(unsigned header, uint32_t features)
 {
-	uint8_t frame[sizeof(struct net_offload) + 40] = { 0 }, back[64];
-	memset(frame + sizeof(struct net_offload), 0xab, 40);
+	uint8_t frame[40], back[64];
+	memset(frame, 0xab, sizeof(frame));
 	fresh(card);
 	start(features, 2, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK);
 	put(0, BUFFERS, 1526, D_WRITE);
-	net_receive(&net, frame, sizeof(frame));
+	come(frame, sizeof(frame));
 	ok(got(0) == (int)header + 40, "legacy: a frame with a header of %u bytes", header);
 	guest_read(vm, BUFFERS, back, sizeof(back));
 	ok(back[header - 1] == 0 && back[header] == 0xab && back[header + 39] == 0xab, "legacy: it is behind that");
@@ -190,7 +171,7 @@ static void frames(unsigned header, uint32_t features)
 	memset(back + header, 0xcd, 20);
 	guest_write(vm, BUFFERS, back, sizeof(back));
 	put(1, BUFFERS, header + 20, 0);
-	ok(got(1) == 0 && sent_size == 20 && sent[0] == 0xcd && sent[19] == 0xcd, "legacy: and one that goes out");
+	ok(got(1) == 0 && sent == 1 && last_out()->size == 20 && last_out()->data[0] == 0xcd && last_out()->data[19] == 0xcd, "legacy: and one that goes out");
 }
 
 static void balloon_bytes(void)
