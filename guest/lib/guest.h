@@ -102,6 +102,10 @@ void *page_alloc(void);
 void map(uint64_t linear, uint64_t physical, uint64_t flags, unsigned level);
 /* The entry of that level for an address (4: PML4), NULL when there is no table. */
 uint64_t *entry_of(uint64_t linear, unsigned level);
+bool canonical(uint64_t linear);
+/* Where the byte lies in physical memory, which is also where we see it, by the page tables as they are; false: the access faults there. error: the
+ * error code of its #PF. */
+bool byte_at(uint64_t linear, bool write, bool ring3, unsigned *error, uint8_t **byte);
 
 /* --- processor access --- */
 

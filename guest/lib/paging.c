@@ -42,3 +42,30 @@ void map(uint64_t linear, uint64_t physical, uint64_t flags, unsigned level)
 	*entry_of(linear, level) = physical | flags | (level > 1 ? PTE_PS : 0);
 	invlpg(linear);
 }
+
+bool canonical(uint64_t a)
+{
+	return (uint64_t)((int64_t)(a << 16) >> 16) == a;
+}
+
+bool byte_at(uint64_t address, bool write, bool ring3, unsigned *error, uint8_t **byte)
+{
+	uint64_t *entry = NULL;
+	unsigned level;
+
+	*error = (write ? 2 : 0) | (ring3 ? 4 : 0);
+	for (level = 4; level; level--) {
+		entry = entry_of(address, level);
+		if (!(*entry & PTE_P))
+			return false;
+		if ((ring3 && !(*entry & PTE_U)) || (write && !(*entry & PTE_W))) {
+			*error |= 1;
+			return false;
+		}
+		if (level == 1 || (level < 4 && (*entry & PTE_PS)))
+			break;
+	}
+	uint64_t mask = (1ULL << (3 + 9 * level)) - 1;
+	*byte = (uint8_t *)((*entry & 0x000ffffffffff000ULL & ~mask) + (address & mask));
+	return true;
+}

@@ -583,6 +583,8 @@ static void shape_operand(struct x86_shape *s, const ZydisDecodedOperand *op)
 		default:
 			if (r.kind == SHAPE_GPR)
 				s->implied |= (uint16_t)(1u << r.number);
+			if (r.kind == SHAPE_GPR && r.written)
+				s->implied_written |= (uint16_t)(1u << r.number);
 			break;
 		}
 	}

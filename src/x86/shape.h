@@ -36,6 +36,7 @@ struct x86_shape {
 	bool memory_read, memory_written;
 	bool other_memory;   /* it reaches memory that no operand in modrm names, or by more than one address */
 	uint16_t implied;    /* general registers that it uses without naming them, bit n: register n */
+	uint16_t implied_written; /* those of them that it writes, or may write */
 };
 enum { SHAPE_66 = 1, SHAPE_F2 = 2, SHAPE_F3 = 4, SHAPE_LOCK = 8 };
 

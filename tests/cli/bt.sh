@@ -56,6 +56,11 @@ equal 'stats: a write to a page of code' "$(($(counter bt.miss.code_write) + $(c
 equal 'stats: an exec function by its name' "$(counter bt.exec.CPUID)" 1
 check 'stats: all misses have a cause' "$err" [ "$(counter bt.misses)" -eq "$(awk '/^bt.miss\./ { n += $2 } END { print n + 0 }' <<<"$err")" ]
 check 'stats: all faults have a cause' "$err" [ "$(counter bt.faults)" -eq "$(awk '/^bt.fault\./ { n += $2 } END { print n + 0 }' <<<"$err")" ]
+equal 'stats: the loop became hot' "$(counter bt.hot)" 1
 check 'stats: guest code and host code have sizes' "$err" [ "$(counter bt.host_bytes)" -gt "$(counter bt.guest_bytes)" ]
 # At one addition a cycle the loop takes 20 ms or more: most of the time is in translated code.
 check 'stats: most of the time is in translated code' "$err" [ "$(counter bt.ns.translated)" -gt "$(awk '/^bt.ns\./ && !/translated|outside|halted/ { n += $2 } END { print n + 0 }' <<<"$err")" ]
+
+capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/counted" --debug-exit 0xf4 --serial none --trace bt
+matches 'a block that is hot is printed again' '^bt: block 1 of cpu0 is hot: RIP 0x100005; 24 instructions become [0-9]+ bytes'
+matches 'with its rounds' '^bt:   100008  jnz 0x100005 +\| +[0-9a-f]+  jz 0x'

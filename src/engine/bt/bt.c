@@ -17,6 +17,9 @@ CHECK(BT_GS_BASE, gs_base);
 CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
+CHECK(BT_GROUP, group);
+CHECK(BT_RANGE_MASK, range_mask);
+CHECK(BT_HOT, hot);
 CHECK(BT_PAGE, page);
 CHECK(BT_FPU_PAGE, fpu_page);
 CHECK(BT_POLL, poll);
@@ -65,7 +68,7 @@ static void state_init(struct bt *bt)
 	struct x86_core *core = &bt->vcpu->core;
 
 	*bt->state = (struct bt_state){
-		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
@@ -74,6 +77,8 @@ static void state_init(struct bt *bt)
 	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */
 	for (unsigned low = 0; low < 4; low++)
 		bt->state->page_mask[low] = (BIT(48) - X86_PAGE_SIZE) >> low | (low ? ~0ULL << (64 - low) : 0);
+	for (unsigned n = 0; n < ARRAY_SIZE(bt->state->range_mask); n++)
+		bt->state->range_mask[n] = X86_PAGE_SIZE - BIT(n + 2);
 	for (unsigned which = 0; which < 2; which++) {
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);

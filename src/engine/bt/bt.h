@@ -22,7 +22,9 @@
 /* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
-	uint8_t pad[BT_PAGE + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint8_t pad[BT_GROUP + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint64_t group[8], range_mask[8];
+	void *hot;
 	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
@@ -90,13 +92,23 @@ struct bt_block {
 	uint32_t doors;               /* of such a block, index + 1 */
 	uint32_t same_hash, same_page, same_second; /* index + 1 */
 	uint32_t incoming;            /* exits that lead here, index + 1 */
+	uint32_t fast;                /* index + 1 of its fast copy, which the entries above then lead to */
 };
 
 struct bt_door {                      /* how a block for any linear address is entered by the jump table: for one address */
 	uint64_t rip;
 	uint32_t block, code;
+	uint32_t patch;               /* offset of the displacement of its jump to the block */
 	uint32_t next;                /* of the same block, index + 1 */
 };
+
+struct bt_fast {                      /* what a block that runs often was translated to once more: hot.c */
+	uint32_t block;
+	uint32_t code, code_end;
+	uint32_t place, places;       /* index of the first bt_place, how many */
+	uint32_t jump_entry, entry, body; /* those of the plain copy */
+};
+struct bt_place { uint32_t code, insn; }; /* from here on host code is of this bt_insn */
 
 struct bt_page {                      /* guest-physical page that blocks were made from */
 	gpa_t page;
@@ -177,6 +189,11 @@ struct bt {
 	uint32_t insns;
 	struct bt_block *block;
 	uint32_t blocks;
+	uint32_t *heat;               /* behind the cache: runs of each block until it is hot */
+	struct bt_fast *fast;
+	uint32_t fasts;
+	struct bt_place *place;
+	uint32_t places;
 	struct bt_exit *exit;
 	uint32_t exits;
 	struct bt_door *door;
@@ -205,7 +222,7 @@ struct bt {
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
-		uint64_t misses, fills, faults, upgrades, steps, delegated;
+		uint64_t misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
 };
@@ -259,6 +276,8 @@ static inline uint64_t bt_block_rip(const struct bt *bt, const struct bt_block *
 struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
 /* Makes the exit lead to the block. */
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
+/* The block has these entries from now on; what leads to it leads there. */
+void bt_entries_set(struct bt *, struct bt_block *, uint32_t jump_entry, uint32_t entry, uint32_t body);
 /* The jump table leads to the block for this address, if there is room. */
 void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
 void bt_jumps_clear(struct bt *, unsigned which);
@@ -277,11 +296,17 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 
 /* door.c -- Offset of the code by which the jump table leads to a block for any address, at this one; 0: there is no room. */
 uint32_t bt_door_get(struct bt *, struct bt_block *, uint64_t rip);
+/* The block has another entry. */
+void bt_doors_lead(struct bt *, const struct bt_block *);
 /* The jump table leads to the block no more. */
 void bt_doors_close(struct bt *, struct bt_block *);
 
 /* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
+/* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */
+bool bt_heat_up(struct bt *, struct bt_block *);
+/* From now on the block's entries lead to its plain copy. */
+void bt_cool_down(struct bt *, struct bt_block *);
 /* stats.c -- Counters. The sampler's thread; bt NULL: look at that processor no more. */
 void bt_stats(struct vm *, FILE *);
 void bt_sampler_start(struct bt_sampler *);
@@ -294,6 +319,7 @@ static inline void bt_phase_set(struct bt *bt, enum bt_phase phase) { *(volatile
 
 /* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
 void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
+void bt_trace_fast(const struct bt *, const struct bt_fast *, const uint8_t *bytes);
 /* From now on the instruction is done by its exec function. */
 void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
@@ -304,11 +330,16 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
 #define BT_EXITS_MAX (BT_BLOCKS_MAX * 2)
 #define BT_DOORS_MAX (BT_CODE_SIZE / 128)
+#define BT_FASTS_MAX (BT_BLOCKS_MAX / 2)
+#define BT_PLACES_MAX BT_INSNS_MAX
+#define BT_HEAT 1000                  /* runs until a block is hot */
+#define BT_HEAT_COUNTING 20           /* with instructions counted, which is how engines are compared: few, so that this is compared too */
+#define BT_HEAT_NEVER 0x7fffffff
 
 /* run.c -- called by enter.S; they return where to go on, or NULL to leave to bt_run. */
 void *bt_c_exec(struct bt_state *, uint32_t insn), *bt_c_miss(struct bt_state *, uint32_t what), *bt_c_segv(struct bt_state *, uint32_t insn);
 void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t exit), *bt_c_poll(struct bt_state *, uint32_t insn),
-	*bt_c_fpu(struct bt_state *, uint32_t insn);
+	*bt_c_fpu(struct bt_state *, uint32_t insn), *bt_c_hot(struct bt_state *, uint32_t insn);
 /* Can the processor, as it is now, run translated code? */
 bool bt_fits(const struct x86_core *);
 int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
@@ -323,5 +354,5 @@ void bt_signals_thread(struct bt *);
 /* enter.S */
 void bt_enter(struct bt_state *, void *host);
 void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
-	bt_fpu_entry(void);
+	bt_fpu_entry(void), bt_hot_entry(void);
 void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned16(void);

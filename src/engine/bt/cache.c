@@ -23,13 +23,16 @@ int bt_cache_init(struct bt *bt)
 
 	/* Writable and executable at once: blocks are linked while they run, by the thread that runs them, and a second mapping for writing
 	 * would be as writable for whoever could write here. */
-	bt->code = reserve(BT_CODE_SIZE, rw | PROT_EXEC);
+	bt->code = reserve(BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat), rw | PROT_EXEC);
+	bt->heat = bt->code ? (uint32_t *)(bt->code + BT_CODE_SIZE) : NULL;
+	bt->fast = reserve(BT_FASTS_MAX * sizeof(*bt->fast), rw);
+	bt->place = reserve(BT_PLACES_MAX * sizeof(*bt->place), rw);
 	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
 	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
 	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
 	bt->door = reserve(BT_DOORS_MAX * sizeof(*bt->door), rw);
 	bt->memo = x86_memo_new(bt->vcpu->core.model);
-	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door ? 0 : -ENOMEM;
+	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door && bt->fast && bt->place ? 0 : -ENOMEM;
 }
 
 static void free_pages(struct bt *bt)
@@ -46,7 +49,11 @@ void bt_cache_fini(struct bt *bt)
 	free_pages(bt);
 	x86_memo_free(bt->memo);
 	if (bt->code)
-		munmap(bt->code, BT_CODE_SIZE);
+		munmap(bt->code, BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat));
+	if (bt->fast)
+		munmap(bt->fast, BT_FASTS_MAX * sizeof(*bt->fast));
+	if (bt->place)
+		munmap(bt->place, BT_PLACES_MAX * sizeof(*bt->place));
 	if (bt->insn)
 		munmap(bt->insn, BT_INSNS_MAX * sizeof(*bt->insn));
 	if (bt->block)
@@ -176,7 +183,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);
 	}
-	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = 0;
+	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = bt->fasts = bt->places = 0;
 	bt->stat.flushes++;
 	bt->stat.flushed_cache[cause]++;
 	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
@@ -273,7 +280,26 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	return b;
 }
 
-struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)
+static struct bt_insn *insn_in_fast(struct bt *bt, uint32_t offset)
+{
+	uint32_t low = 0, high = bt->fasts;
+
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+		if (bt->fast[middle].code <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	if (high == low || offset < bt->fast[low].code || offset >= bt->fast[low].code_end)
+		return NULL;
+	for (unsigned n = bt->fast[low].places; n--;)
+		if (bt->place[bt->fast[low].place + n].code <= offset)
+			return &bt->insn[bt->place[bt->fast[low].place + n].insn];
+	return NULL;
+}
+
+static struct bt_insn *insn_in_plain(struct bt *bt, uint32_t offset)
 {
 	uint32_t low = 0, high = bt->blocks;
 
@@ -292,6 +318,12 @@ struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)
 	return NULL;
 }
 
+struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)
+{
+	struct bt_insn *rec = insn_in_fast(bt, offset);
+	return rec ? rec : insn_in_plain(bt, offset);
+}
+
 /* --- linking --- */
 
 static void patch(struct bt *bt, uint32_t where, uint32_t target)
@@ -300,14 +332,33 @@ static void patch(struct bt *bt, uint32_t where, uint32_t target)
 	emit_patch(&e, where, target);
 }
 
+/* Who goes on ahead comes to an end of it, so only what leads back looks whether it shall leave. */
+static void lead(struct bt *bt, const struct bt_exit *exit, const struct bt_block *to)
+{
+	patch(bt, exit->patch, bt->counting || to->gpa <= bt->block[exit->block].gpa ? to->entry : to->body);
+}
+
 void bt_exit_link(struct bt *bt, struct bt_exit *exit, struct bt_block *to)
 {
 	exit->to = (uint32_t)(to - bt->block) + 1;
 	exit->next = to->incoming;
 	to->incoming = (uint32_t)(exit - bt->exit) + 1;
-	/* Who goes on ahead comes to an end of it, so only what leads back looks whether it shall leave. */
-	patch(bt, exit->patch, bt->counting || to->gpa <= bt->block[exit->block].gpa ? to->entry : to->body);
+	lead(bt, exit, to);
 	bt->stat.links++;
+}
+
+void bt_entries_set(struct bt *bt, struct bt_block *b, uint32_t jump_entry, uint32_t entry, uint32_t body)
+{
+	void **jump = &bt->state->jumps[b->mode & MODE_USER ? 0 : 1][bt_jump_slot(b->rip)];
+
+	if (!b->anywhere && *jump == bt->code + b->jump_entry)
+		*jump = bt->code + jump_entry;
+	b->jump_entry = jump_entry;
+	b->entry = entry;
+	b->body = body;
+	for (uint32_t at = b->incoming; at; at = bt->exit[at - 1].next)
+		lead(bt, &bt->exit[at - 1], b);
+	bt_doors_lead(bt, b);
 }
 
 /* --- dropping --- */

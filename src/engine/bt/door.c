@@ -49,10 +49,19 @@ uint32_t bt_door_get(struct bt *bt, struct bt_block *b, uint64_t rip)
 	door->code = bt_check_emit(&e, rip);
 	emit_lea(&e, HOST_X, operand_at(HOST_T, -(int)(b->gpa & ~X86_PAGE_MASK)));
 	emit_store(&e, state_at(BT_PAGE), HOST_X);
-	emit_patch(&e, emit_jump(&e, -1), b->entry);
+	door->patch = emit_jump(&e, -1);
+	emit_patch(&e, door->patch, b->entry);
 	bt->code_used = (uint32_t)align_up(e.at, 16);
 	bt->stat.doors++;
 	return door->code;
+}
+
+void bt_doors_lead(struct bt *bt, const struct bt_block *b)
+{
+	struct emit e = { .base = bt->code };
+
+	for (uint32_t at = b->doors; at; at = bt->door[at - 1].next)
+		emit_patch(&e, bt->door[at - 1].patch, b->entry);
 }
 
 void bt_doors_close(struct bt *bt, struct bt_block *b)

@@ -46,8 +46,14 @@ static void emit_rex(struct emit *e, unsigned rex)
 		emit8(e, 0x40 | rex);
 }
 
+static void write(struct emit *e, unsigned reg)
+{
+	e->wrote |= reg == HOST_T;
+}
+
 void emit_op(struct emit *e, bool w, unsigned opcode, unsigned reg, struct operand rm)
 {
+	write(e, reg);
 	emit_rex(e, rex_of(w, reg, &rm));
 	emit8(e, opcode);
 	emit_modrm(e, reg, &rm);
@@ -55,6 +61,7 @@ void emit_op(struct emit *e, bool w, unsigned opcode, unsigned reg, struct opera
 
 void emit_op0f(struct emit *e, bool w, unsigned opcode, unsigned reg, struct operand rm)
 {
+	write(e, reg);
 	emit_rex(e, rex_of(w, reg, &rm));
 	emit8(e, 0x0f);
 	emit8(e, opcode);
@@ -70,6 +77,7 @@ void emit_lea32(struct emit *e, unsigned to, struct operand from) { emit_op(e, f
 
 void emit_constant(struct emit *e, unsigned to, uint64_t value)
 {
+	write(e, to);
 	if (value == (uint32_t)value) {
 		emit_rex(e, high(to) ? 1 : 0);
 		emit8(e, 0xb8 | (to & 7));
@@ -88,6 +96,7 @@ static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, bool l, 
 {
 	unsigned rex = rex_of(false, reg, rm);
 
+	write(e, reg);
 	emit8(e, 0xc4);
 	emit8(e, (rex & 4 ? 0u : 0x80u) | (rex & 2 ? 0u : 0x40u) | (rex & 1 ? 0u : 0x20u) | map);
 	emit8(e, (w ? 0x80u : 0) | (~vvvv & 15) << 3 | (l ? 4u : 0) | pp);

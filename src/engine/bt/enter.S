@@ -88,6 +88,7 @@ resume:
 	ENTRY bt_link_entry, bt_c_link
 	ENTRY bt_poll_entry, bt_c_poll
 	ENTRY bt_fpu_entry, bt_c_fpu
+	ENTRY bt_hot_entry, bt_c_hot
 
 /* R15: the C function, ECX: its second argument. */
 	.p2align 4

@@ -109,6 +109,7 @@ static void push_constant(struct translation *t, uint64_t value)
 		emit_op(e, t->width == 8, 0xc7, 0, top);
 		emit32(e, (uint32_t)value);
 	} else {
+		memory_free(t, &top);
 		load_address(t, value);
 		store(t, top, HOST_T);
 	}

@@ -142,7 +142,7 @@ void memory_room(struct translation *t)
 		memory_island(t, true);
 }
 
-static void miss_if_zero(struct translation *t, struct stub stub)
+void memory_jump_if_zero(struct translation *t, struct stub stub)
 {
 	uint32_t where = emit_short(&t->e, 0xe3);
 
@@ -153,13 +153,13 @@ static void miss_if_zero(struct translation *t, struct stub stub)
 
 void memory_exec_if_zero(struct translation *t)
 {
-	miss_if_zero(t, (struct stub){ .kind = STUB_EXEC });
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_EXEC });
 }
 
 void memory_want_fpu(struct translation *t)
 {
 	emit_load(&t->e, HOST_X, state_at(BT_FPU_LIVE));
-	miss_if_zero(t, (struct stub){ .kind = STUB_FPU });
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_FPU });
 }
 
 static void note(struct translation *t, unsigned size, bool write)
@@ -175,6 +175,7 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 	struct stub stub = { .kind = STUB_MISS, .log_size = (uint8_t)log_of(size), .alignment = (uint8_t)alignment, .write = write, .ea = *ea };
 
 	note(t, size, write);
+	e->wrote = true; /* out of line, if not here */
 	if (ea->kind == EA_CONST) {
 		emit_constant(e, HOST_T, ea->constant);
 		emit_constant(e, HOST_X, (ea->constant >> X86_PAGE_SHIFT & (BIT(36) - 1)) * 8);
@@ -193,7 +194,7 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 		emit_pext(e, HOST_X, from, state_at(checked == 4 ? BT_PAGE_MASK16 : BT_PAGE_MASK + 8 * (int)checked));
 		emit_table(e, HOST_X, HOST_X, true);
 	}
-	miss_if_zero(t, stub);
+	memory_jump_if_zero(t, stub);
 	return ea->kind == EA_BASE ? operand_sum(ea->base, HOST_X, 0, ea->disp) : operand_sum(HOST_T, HOST_X, 0, 0);
 }
 
@@ -226,12 +227,23 @@ struct operand memory_access_wide(struct translation *t, const struct ea *from, 
 struct operand memory_stack(struct translation *t, int32_t disp, unsigned size, bool write, enum alignment alignment)
 {
 	struct ea ea = { .kind = EA_BASE, .base = HOST_GUEST_RSP, .disp = disp };
+	struct operand top;
 
+	if (group_operand(t, NULL, ACCESS_STACK, disp, false, &top))
+		return top;
 	if (t->width == 4) {
 		emit_lea32(&t->e, HOST_T, operand_at(HOST_GUEST_RSP, disp));
 		ea.kind = EA_T;
 	}
 	return memory_access(t, &ea, size, write, alignment);
+}
+
+void memory_free(struct translation *t, struct operand *rm)
+{
+	if (rm->base != HOST_T)
+		return;
+	emit_lea(&t->e, HOST_X, *rm);
+	*rm = operand_at(HOST_X, 0);
 }
 
 static void argument(struct emit *e, uint32_t value)
@@ -258,6 +270,20 @@ static void miss_emit(struct translation *t, const struct stub *s)
 	emit_jump_through(e, state_at(BT_MISS));
 }
 
+/* HOST_T: where the group begins. */
+static void range_emit(struct translation *t, const struct stub *s)
+{
+	struct emit *e = &t->e;
+
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_OFFSET_MASK));
+	emit_lea32(e, HOST_X, operand_at(HOST_X, s->range - 1));
+	emit_pext(e, HOST_X, HOST_X, state_at(BT_CROSS_MASK));
+	uint32_t within = emit_short(e, 0xe3);
+	emit_patch(e, emit_jump(e, -1), t->bt->insn[s->insn].code);
+	emit_patch_short(e, within, e->at);
+	emit_patch(e, emit_jump(e, -1), s->back);
+}
+
 void stubs_emit(struct translation *t)
 {
 	struct emit *e = &t->e;
@@ -266,8 +292,17 @@ void stubs_emit(struct translation *t)
 	for (unsigned n = 0; n < t->stubs; n++) {
 		const struct stub *s = &t->stub[n];
 		if (s->fix)
-			emit_patch(e, s->fix, e->at);
+			emit_patch(e, s->fix, s->kind == STUB_PLAIN ? t->bt->insn[s->insn].code : e->at);
 		switch (s->kind) {
+		case STUB_PLAIN:
+			break;
+		case STUB_RANGE:
+			range_emit(t, s);
+			break;
+		case STUB_POLL:
+			argument(e, t->block->insn);
+			emit_jump_through(e, state_at(BT_POLL));
+			break;
 		case STUB_MISS:
 			miss_emit(t, s);
 			break;

@@ -386,6 +386,15 @@ void *bt_c_fpu(struct bt_state *s, uint32_t insn)
 	return resume(bt, bt->insn[insn].code);
 }
 
+/* The block has run often. */
+void *bt_c_hot(struct bt_state *s, uint32_t insn)
+{
+	struct bt *bt = arrive(s);
+	struct bt_block *b = &bt->block[bt->insn[insn].block];
+
+	return resume(bt, bt_heat_up(bt, b) ? b->body : bt->insn[insn].code);
+}
+
 /* --- the loop --- */
 
 static bool event_due(const struct vcpu *vcpu)

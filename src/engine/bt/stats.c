@@ -167,6 +167,8 @@ void bt_stats(struct vm *vm, FILE *out)
 	fprintf(out, "bt.blocks %lu\nbt.instructions %lu\nbt.native %lu\nbt.guest_bytes %lu\nbt.host_bytes %lu\n", SUM(blocks), SUM(insns), SUM(native),
 		SUM(guest_bytes), SUM(bytes));
 	fprintf(out, "bt.anywhere %lu\nbt.doors %lu\n", SUM(anywhere), SUM(doors));
+	row(out, "", "hot", SUM(hot));
+	row(out, "", "hot_bytes", SUM(hot_bytes));
 	fprintf(out, "bt.dispatches %lu\nbt.links %lu\nbt.invalidated %lu\nbt.cache_flushes %lu\n", SUM(dispatches), SUM(links),
 		SUM(invalidated), SUM(flushes));
 	fprintf(out, "bt.misses %lu\nbt.fills %lu\nbt.faults %lu\nbt.upgrades %lu\n", SUM(misses), SUM(fills), SUM(faults), SUM(upgrades));

@@ -13,7 +13,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* processors take turn
 static const struct { unsigned offset, size; const char *name; } fields[] = {
 #define FIELD(member) { offsetof(struct bt_state, member), sizeof(((struct bt_state *)0)->member), #member }
 	FIELD(run_mask), FIELD(count), FIELD(page_mask), FIELD(spill), FIELD(fs_base), FIELD(gs_base), FIELD(exec), FIELD(miss),
-	FIELD(dispatch), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
+	FIELD(dispatch), FIELD(group), FIELD(range_mask), FIELD(hot), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
 	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(rsp), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
 	FIELD(arith_mask), FIELD(no_event), FIELD(rsps), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
 	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(jumps),
@@ -100,6 +100,25 @@ static void header(const struct bt *bt, const struct bt_block *b)
 	trace_print(TRACE_bt, "block %u of cpu%u: RIP %#lx%s, at %#lx in memory, %s-bit, CPL %s; %u instructions, %u bytes become %u bytes; exec functions: %u%s%s",
 		    (unsigned)(b - bt->block), bt->vcpu->index, b->rip, b->anywhere ? " or any" : "", b->gpa, (b->mode & MODE_CODE) == MODE_CODE64 ? "64" : "32",
 		    b->mode & MODE_USER ? "3" : "0", b->count, b->bytes, b->code_end - b->code, count, count ? ":" : "", calls);
+}
+
+void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *bytes)
+{
+	const struct bt_block *b = &bt->block[f->block];
+	const struct bt_place *p = &bt->place[f->place];
+
+	pthread_mutex_lock(&lock);
+	trace_print(TRACE_bt, "block %u of cpu%u is hot: RIP %#lx; %u instructions become %u bytes", f->block, bt->vcpu->index, b->rip, f->places,
+		    f->code_end - f->code);
+	lines(bt, "(entry)", f->code, f->places ? p[0].code : f->code_end, "");
+	for (unsigned n = 0; n < f->places; n++) {
+		const struct insn *i = &bt->insn[p[n].insn].insn;
+		char text[100], guest[140];
+		x86_disassemble(text, sizeof(text), bytes + i->offset, i->length, b->mode & BT_MODE_DECODE, b->rip + i->offset);
+		snprintf(guest, sizeof(guest), "%lx  %s", b->rip + i->offset, text);
+		lines(bt, guest, p[n].code, n + 1 < f->places ? p[n + 1].code : f->code_end, "");
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 void bt_trace_block(const struct bt *bt, const struct bt_block *b, const uint8_t *bytes)

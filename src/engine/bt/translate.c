@@ -41,6 +41,7 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 		return;
 	call_exec(&e, (uint32_t)(rec - bt->insn));
 	rec->trouble = BT_SITE_GIVEN_UP;
+	bt_cool_down(bt, &bt->block[rec->block]);
 }
 
 /* --- the stack --- */
@@ -73,8 +74,10 @@ static bool push(struct translation *t, const struct insn *i)
 	} else if (i->form == FORM_R) {
 		unsigned host = guest_host(i->dst / 8);
 		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
-		if (host == HOST_NONE)
+		if (host == HOST_NONE) {
+			memory_free(t, &top);
 			emit_load(e, host = HOST_T, guest_slot(i->dst / 8));
+		}
 		emit_op(e, wide, 0x89, host, top);
 	} else {
 		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
@@ -421,6 +424,24 @@ static bool in_slot(const struct x86_shape *s)
 	return names(s, R10) || names(s, R11) || names(s, R15);
 }
 
+/* Is its memory operand one that again() may find by a group? */
+bool translate_plain_operand(const struct insn *i, const struct x86_shape *s)
+{
+	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || is_nop(i) || is_x87(s) || !s->has_memory || s->other_memory)
+		return false;
+	switch (i->op) {
+	case X86_OP_LEA: case X86_OP_PUSH: case X86_OP_POP: case X86_OP_LEAVE:
+		return false;
+	case X86_OP_MOV:
+		if (s->reg.kind == SHAPE_GPR && s->reg.written && s->reg.number == RSP)
+			return false;
+		break;
+	default:
+		break;
+	}
+	return s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1));
+}
+
 static bool again(struct translation *t, const struct insn *i, const struct x86_shape *s)
 {
 	struct emit *e = &t->e;
@@ -437,15 +458,20 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 			return false;
 		if (high && (names(s, RCX) || by_rcx))
 			return false;
-		if (!memory_address(t, i, &ea))
+		bool grouped = group_operand(t, i, ACCESS_OPERAND, 0, high || in_slot(s), &rm);
+		if (!grouped && !memory_address(t, i, &ea))
 			return false;
-		if ((size == 10 || (size >= 16 && any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
+		if (grouped)
+			;
+		else if ((size == 10 || (size >= 16 && any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
 			rm = memory_access_wide(t, &ea, size, s->memory_written);
 		else if (ea.kind == EA_CONST && (ea.constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
 			return false;
 		else
 			rm = memory_access(t, &ea, size, s->memory_written, size >= 16 || memory_aligned(t, i, &ea, size) ? ALIGNED : CHECKED);
-		if (by_rcx) {
+		if (grouped) {
+			;
+		} else if (by_rcx) {
 			emit_lea(e, HOST_T, rm);
 			rm = operand_at(HOST_T, 0);
 		} else if (high || in_slot(s)) {
@@ -544,14 +570,16 @@ static bool native(struct translation *t, const struct insn *i)
 
 /* What was written since, is taken back. */
 struct mark {
-	uint32_t at, exits;
+	uint32_t at, exits, ready, wanted;
+	unsigned held;
 	unsigned shorts, stubs;
 	struct pending pending[SHORTS_MAX];
 };
 
 static struct mark mark(const struct translation *t)
 {
-	struct mark m = { t->e.at, t->bt->exits, t->shorts, t->stubs, { { 0 } } };
+	struct mark m = { .at = t->e.at, .exits = t->bt->exits, .shorts = t->shorts, .stubs = t->stubs, .ready = t->ready, .wanted = t->wanted,
+			  .held = t->held };
 
 	memcpy(m.pending, t->pending, sizeof(m.pending));
 	return m;
@@ -563,23 +591,29 @@ static void take_back(struct translation *t, const struct mark *m)
 	t->shorts = m->shorts;
 	t->stubs = m->stubs;
 	t->bt->exits = m->exits;
+	t->ready = m->ready;
+	t->wanted = m->wanted;
+	t->held = m->held;
 	memcpy(t->pending, m->pending, sizeof(m->pending));
 	t->rec->access = BT_NO_ACCESS;
 }
 
-static void instruction(struct translation *t)
+bool translate_insn(struct translation *t)
 {
 	struct mark start;
 	bool done;
 
 	memory_room(t);
+	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) {
+		call_exec(&t->e, t->id);
+		return false;
+	}
 	for (unsigned tries = 0; tries < 2; tries++) {
 		start = mark(t);
 		t->rec->code = t->e.at;
 		done = native(t, &t->rec->insn);
 		if (done && memory_reachable(t)) {
-			t->bt->stat.native++;
-			return;
+			return true;
 		}
 		take_back(t, &start);
 		if (!done)
@@ -589,20 +623,56 @@ static void instruction(struct translation *t)
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
 	call_exec(&t->e, t->id);
+	return false;
 }
 
 /* --- the block --- */
 
+static void count(struct emit *e, const struct bt_block *b)
+{
+	emit_lea(e, HOST_T, operand_at(HOST_T, b->count));
+	emit_store(e, state_at(BT_COUNT), HOST_T);
+}
+
+void translate_count(struct translation *t)
+{
+	struct emit *e = &t->e;
+
+	emit_load(e, HOST_T, state_at(BT_COUNT));
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL });
+	count(e, t->block);
+}
+
+/* The block's entry in bt->heat: MOV from or to HOST_X, RIP-relative. */
+static void heat(struct translation *t, unsigned opcode)
+{
+	struct emit *e = &t->e;
+
+	emit8(e, opcode);
+	emit8(e, HOST_X << 3 | 5);
+	emit32(e, BT_CODE_SIZE + (uint32_t)(t->block - t->bt->block) * (uint32_t)sizeof(*t->bt->heat) - (e->at + 4));
+}
+
+static void leave_by(struct emit *e, uint32_t insn, int32_t entry)
+{
+	emit8(e, 0xb8 | HOST_X);
+	emit32(e, insn);
+	emit_jump_through(e, state_at(entry));
+}
+
 /* How it is entered: see flow.c for R15, and run.c for what is counted. */
-static void prologue(struct translation *t)
+void translate_prologue(struct translation *t)
 {
 	struct emit *e = &t->e;
 	struct bt_block *b = t->block;
-	uint32_t poll = e->at;
+	bool heats = !t->plan && b->second == ~0ULL;
+	uint32_t hot = e->at, poll;
 
-	emit8(e, 0xb8 | HOST_X);
-	emit32(e, b->insn);
-	emit_jump_through(e, state_at(BT_POLL));
+	if (heats)
+		leave_by(e, b->insn, BT_HOT);
+	poll = e->at;
+	leave_by(e, b->insn, BT_POLL);
 	if (!b->anywhere)
 		b->jump_entry = bt_check_emit(e, b->rip);
 	b->entry = e->at;
@@ -610,13 +680,19 @@ static void prologue(struct translation *t)
 		emit_load(e, HOST_T, state_at(BT_COUNT));
 		emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
 		emit_patch_short(e, emit_short(e, 0xe3), poll);
-		emit_lea(e, HOST_T, operand_at(HOST_T, b->count));
-		emit_store(e, state_at(BT_COUNT), HOST_T);
+		count(e, b);
 	} else {
 		emit_load(e, HOST_X, state_at(BT_RUN_MASK));
 		emit_patch_short(e, emit_short(e, 0xe3), poll);
 	}
 	b->body = e->at;
+	if (!heats)
+		return;
+	t->bt->heat[b - t->bt->block] = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
+	heat(t, 0x8b);
+	emit_lea32(e, HOST_X, operand_at(HOST_X, -1));
+	heat(t, 0x89);
+	emit_patch_short(e, emit_short(e, 0xe3), hot);
 }
 
 static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned available)
@@ -652,18 +728,20 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsig
 	t.bt = bt;
 	t.block = b;
 	t.stubs = t.shorts = 0;
+	t.plan = NULL;
+	t.held = GROUP_NONE;
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	b->insn = bt->insns;
 	if (!decode(&t, bytes, available))
 		return false;
 	b->code = t.e.at;
-	prologue(&t);
+	translate_prologue(&t);
 	for (unsigned n = 0; n < b->count; n++) {
 		t.id = b->insn + n;
 		t.rec = &bt->insn[t.id];
 		t.bytes = bytes + t.rec->insn.offset;
 		t.shape = t.shaped[n] ? &t.shapes[n] : NULL;
-		instruction(&t);
+		bt->stat.native += translate_insn(&t);
 	}
 	t.id = b->insn + b->count;
 	bt->insn[t.id] = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .code = t.e.at };

@@ -28,9 +28,13 @@ enum stub_kind {
 	STUB_FPU,     /* x87 state has to be loaded first */
 	STUB_LINK,    /* an exit that leads nowhere yet */
 	STUB_FAR,     /* a jump to another page */
+	STUB_PLAIN,   /* on with the plain copy */
+	STUB_RANGE,   /* a group that may reach into the next page: does it? */
+	STUB_POLL,    /* between two rounds of a loop: somebody wants the processor */
 };
 struct stub {
 	uint8_t kind, log_size, alignment;
+	uint16_t range;
 	bool write;
 	uint32_t fix;       /* a 32-bit displacement that leads here, 0: none yet */
 	uint32_t insn, exit;
@@ -45,6 +49,29 @@ struct stub {
 struct pending {            /* a short jump to a stub that needs an island within its reach */
 	uint32_t where;
 	unsigned stub;
+};
+
+/* The memory accesses of a fast copy, in groups that differ by constants: group.c. */
+#define GROUPS_MAX 32
+#define GROUP_NONE 0xff
+enum access { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
+struct group {
+	uint8_t first, last;  /* steps */
+	uint8_t slot;         /* where its host address may wait */
+	uint8_t count;        /* accesses */
+	uint16_t range;       /* from its lowest byte on */
+	bool same;            /* all are of the same bytes */
+};
+struct step {                 /* an instruction of a fast copy */
+	uint8_t insn;         /* of the block's */
+	uint8_t group[ACCESSES];
+	uint16_t at[ACCESSES]; /* from the lowest byte of the group */
+};
+struct plan {
+	struct step step[BT_BLOCK_MAX];
+	unsigned steps, rounds; /* rounds: of a loop */
+	struct group group[GROUPS_MAX];
+	unsigned groups;
 };
 
 struct translation {
@@ -62,6 +89,11 @@ struct translation {
 	unsigned shorts;
 	struct x86_shape shapes[BT_BLOCK_MAX]; /* by instruction */
 	bool shaped[BT_BLOCK_MAX];
+	const struct plan *plan;       /* of the fast copy; NULL: this is the plain one */
+	unsigned step;
+	uint32_t ready;       /* groups whose host address is known */
+	uint32_t kept, wanted; /* those that are to be in their slots; those that were looked for there */
+	unsigned held;        /* the group whose host address is in HOST_T, or GROUP_NONE */
 };
 
 /* memory.c */
@@ -75,6 +107,8 @@ struct operand memory_access(struct translation *, const struct ea *, unsigned s
 /* As memory_access, for 16 and 32 bytes at any alignment. */
 struct operand memory_access_wide(struct translation *, const struct ea *, unsigned size, bool write);
 struct operand memory_stack(struct translation *, int32_t disp, unsigned size, bool write, enum alignment);
+/* HOST_T is free behind this. */
+void memory_free(struct translation *, struct operand *);
 /* Is it aligned for sure? */
 bool memory_aligned(const struct translation *, const struct insn *i, const struct ea *, unsigned size);
 /* Short jumps reach 127 bytes: before more is written, those that wait get a long jump within reach. */
@@ -88,6 +122,22 @@ void memory_exec_if_zero(struct translation *);
 void memory_want_fpu(struct translation *);
 unsigned stub_add(struct translation *, struct stub);
 void stubs_emit(struct translation *);
+
+void memory_jump_if_zero(struct translation *, struct stub); /* HOST_X */
+
+/* group.c */
+/* From `rounds` times the block's instructions, whose shapes are in the translation. */
+void group_plan(const struct translation *, struct plan *, unsigned rounds);
+/* The host's operand, by a group; false: the access is in none. Uses HOST_X, and HOST_T. i: the instruction; disp: from RSP, for ACCESS_STACK.
+ * in_x: HOST_T is to be left free, and what is returned is based on HOST_X. Else it may be based on either. */
+bool group_operand(struct translation *, const struct insn *i, enum access, int32_t disp, bool in_x, struct operand *);
+
+/* translate.c */
+/* Writes the instruction at hand. False: it became a call of its exec function. */
+bool translate_insn(struct translation *);
+void translate_prologue(struct translation *);
+void translate_count(struct translation *); /* of a block: counts its instructions, and jumps to a STUB_POLL if it is to be left */
+bool translate_plain_operand(const struct insn *, const struct x86_shape *);
 
 /* flow.c -- The end of a block, or a branch. False: the exec function has to do it. */
 bool flow_emit(struct translation *, const struct insn *i);

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* Code that has run a thousand times, and then meets something else: pages that end, are not there, or may not be written, addresses with wrong
+ * upper bits, page tables and code that change. A translator that makes more of hot code, and checks less in it, must stop at the very
+ * access, with the very state, that a processor would. What that is, is computed from the page tables. */
+#include "lib/guest.h"
+
+#define VA 0x23456780000ULL /* pages 0, 1: writable; 2: read-only; 3: not there; 4: writable; 5: not there */
+#define HOT 3000
+
+/* What a probe gets in RDI. RDX counts the accesses that were made: LEA, so that flags stay. */
+struct work {
+	uint64_t from, to, count, stack;
+};
+
+#define STEP "\n\tlea 1(%rdx), %rdx\n\t"
+static NAKED void fields(void *work)
+{
+	asm volatile("mov (%rdi), %rsi; xor %edx, %edx; cmp %rdi, %rdi\n\t" /* ZF, which nothing below changes */
+		     "mov 16(%rsi), %rax" STEP "movzbl (%rsi), %ecx" STEP "mov 3(%rsi), %r8d" STEP "mov 24(%rsi), %r15" STEP "movups 32(%rsi), %xmm0" STEP
+		     "mov %eax, 40(%rsi)" STEP "mov %r15, 8(%rsi)" STEP "movzwl 7(%rsi), %r10d" STEP "mov %r10b, 47(%rsi)" STEP "mov %ecx, (%rsi)" STEP "ret");
+}
+static const struct { uint8_t at, size; bool write; } made[] = {
+	{ 16, 8, 0 }, { 0, 1, 0 }, { 3, 4, 0 }, { 24, 8, 0 }, { 32, 16, 0 }, { 40, 4, 1 }, { 8, 8, 1 }, { 7, 2, 0 }, { 47, 1, 1 }, { 0, 4, 1 },
+};
+
+static NAKED void copy(void *work)
+{
+	asm volatile("mov (%rdi), %rsi; mov 8(%rdi), %r9; mov 16(%rdi), %r8; xor %eax, %eax\n\t"
+		     "1: mov (%rsi,%rax,8), %rcx; mov %rcx, (%r9,%rax,8); add $1, %rax; cmp %r8, %rax; jne 1b; ret");
+}
+
+static NAKED void table(void *work) /* bytes of `from` by bytes of itself */
+{
+	asm volatile("mov (%rdi), %rsi; mov 16(%rdi), %r8; xor %eax, %eax\n\t"
+		     "1: movzbl %al, %ecx; mov (%rsi,%rcx,4), %ecx; add %ecx, %eax; dec %r8; jne 1b; ret");
+}
+
+static NAKED void pushes(void *work)
+{
+	asm volatile("mov %rsp, 24(%rdi); mov (%rdi), %rsp; push %rdi; push %r11; push %rbx; push $7; call 1f; 1: push 16(%rsp)\n\t"
+		     "pop %rax; pop %rcx; pop %rax; pop %rbx; pop %r11; pop %rdi; mov 24(%rdi), %rsp; ret");
+}
+
+static NAKED void patch(void *work) /* stores into what RSI tells, which may be the addition behind it */
+{
+	asm volatile(".globl hot_patched\n\tmov (%rdi), %rsi; mov 16(%rdi), %rcx; mov 8(%rdi), %edx; xor %eax, %eax\n\t"
+		     "1: mov %dl, (%rsi); mov %dl, %r8b; add $1, %rax; hot_patched: dec %rcx; jne 1b; ret");
+}
+extern uint8_t hot_patched[];
+
+static struct work work; /* below 4 GiB, so that ring 3 sees it at USER() */
+static unsigned failures;
+
+static void wrong(const char *what, uint64_t at, uint64_t got, uint64_t want)
+{
+	if (failures++ < 10)
+		print("not ok %s at %lx - got %lx, want %lx\n", what, at, got, want);
+}
+
+static void report(const char *name)
+{
+	check_count(!failures);
+	print(failures ? "not ok %s - %d failed\n" : "ok %s\n", name, (int)failures);
+	failures = 0;
+}
+
+/* The first byte of the access that faults; 16: none does. */
+static unsigned first_bad(uint64_t at, unsigned size, bool write, int *vector, unsigned *error)
+{
+	uint8_t *byte;
+
+	for (unsigned n = 0; n < size; n++)
+		if (!canonical(at + n)) {
+			*vector = GP;
+			*error = 0;
+			return 0;
+		}
+	for (unsigned n = 0; n < size; n++)
+		if (!byte_at(at + n, write, false, error, &byte)) {
+			*vector = PF;
+			return n;
+		}
+	*vector = NONE;
+	return 16;
+}
+
+static void warm(void (*run)(void *))
+{
+	work = (struct work){ .from = VA + 0x200, .to = VA + 0x600, .count = 100 };
+	for (unsigned n = 0; n < HOT; n++)
+		attempt(run, &work);
+}
+
+static void check_end(const char *what, uint64_t at, int got, int want, unsigned error, uint64_t cr2)
+{
+	if (got != want)
+		wrong(what, at, (uint64_t)got, (uint64_t)want);
+	else if (want == PF && (caught.cr2 != cr2 || caught.frame.error != error))
+		wrong("CR2 and error code", at, caught.cr2 + caught.frame.error, cr2 + error);
+}
+
+static void fields_at(uint64_t at)
+{
+	uint64_t cr2 = 0;
+	unsigned error = 0, n, done;
+	int want = NONE, got;
+
+	for (done = 0; done < ARRAY_SIZE(made) && want == NONE; done++) {
+		n = first_bad(at + made[done].at, made[done].size, made[done].write, &want, &error);
+		cr2 = at + made[done].at + n;
+	}
+	done -= want != NONE;
+	work.from = at;
+	got = attempt(fields, &work);
+	check_end("fields", at, got, want, error, cr2);
+	if (want != NONE && got == want && (caught.frame.rdx != done || caught.frame.rsi != at || !(caught.frame.rflags & BIT(6))))
+		wrong("accesses before the fault", at, caught.frame.rdx, done);
+}
+
+static void test_fields(void)
+{
+	warm(fields);
+	for (unsigned page = 1; page <= 5; page++)
+		for (unsigned back = 0; back <= 64; back++)
+			fields_at(VA + page * PAGE - back);
+	report("fields at the ends of pages");
+	for (unsigned bit = 0; bit < 64; bit++) {
+		fields_at(VA + 0x200);
+		fields_at((VA + 0x200) ^ BIT(bit));
+		fields_at((VA + 0xff0) ^ BIT(bit));
+	}
+	fields_at(0xffff800000000000ULL - 8);
+	fields_at(0x800000000000ULL - 20);
+	fields_at(0ULL - 20);
+	report("fields at addresses with a wrong bit");
+}
+
+static void copy_at(uint64_t from, uint64_t to, unsigned count)
+{
+	uint64_t cr2 = 0, done;
+	unsigned error = 0;
+	int want = NONE, got;
+	uint8_t *source, *target;
+
+	for (done = 0; done < count && want == NONE; done++) {
+		cr2 = from + 8 * done + first_bad(from + 8 * done, 8, false, &want, &error);
+		if (want == NONE)
+			cr2 = to + 8 * done + first_bad(to + 8 * done, 8, true, &want, &error);
+	}
+	done -= want != NONE;
+	for (unsigned n = 0; n < 8 * done; n++)
+		if (byte_at(to + n, true, false, &error, &target))
+			*target = 0x5a;
+	for (unsigned n = 0; n < 8 * done; n++) {
+		if (byte_at(from + n, false, false, &error, &source))
+			*source = (uint8_t)(n * 13 + from);
+	}
+	work.from = from;
+	work.to = to;
+	work.count = count;
+	unsigned code = error;
+	if (want == PF) /* byte_at has overwritten it */
+		(void)byte_at(cr2, cr2 - from >= 8 * count, false, &code, &source);
+	got = attempt(copy, &work);
+	check_end("copy", from, got, want, code, cr2);
+	if (want != NONE && got == want && caught.frame.rax != done)
+		wrong("rounds before the fault", from, caught.frame.rax, done);
+	for (unsigned n = 0; n < 8 * done; n++)
+		if (byte_at(to + n, false, false, &error, &target) && *target != (uint8_t)(n * 13 + from))
+			wrong("byte copied", to + n, *target, (uint8_t)(n * 13 + from));
+}
+
+static void test_copy(void)
+{
+	warm(copy);
+	for (unsigned back = 0; back < 80; back += 3) {
+		copy_at(VA + PAGE - back, VA + 0x100, 20);
+		copy_at(VA + 0x100, VA + PAGE - back, 20);
+		copy_at(VA + 2 * PAGE - back, VA + 0x108, 20);
+		copy_at(VA + 0x100, VA + 2 * PAGE - back, 20);
+		copy_at(VA + 3 * PAGE - back, VA + 0x808, 20);
+		copy_at(VA + 0x100, VA + 5 * PAGE - back, 20);
+		copy_at(VA + 5 * PAGE - back, VA + PAGE - 24, 20);
+	}
+	report("a loop over the ends of pages");
+}
+
+static void test_table(void)
+{
+	uint32_t *words = (uint32_t *)page_alloc();
+	unsigned seen = 0;
+
+	for (unsigned n = 0; n < 256; n++)
+		words[n] = n * 77 + 5;
+	for (unsigned shift = 0; shift < 2; shift++) { /* at the second time the table's end is in another page */
+		uint64_t at = shift ? VA + PAGE - 512 : (uint64_t)words;
+		uint32_t want = 0;
+		if (shift)
+			for (unsigned n = 0; n < 1024; n++) {
+				uint8_t *byte;
+				unsigned error;
+				if (byte_at(at + n, true, false, &error, &byte))
+					*byte = ((uint8_t *)words)[n];
+			}
+		for (unsigned n = 0; n < 20000; n++)
+			want += words[want & 255];
+		work.from = at;
+		work.count = 20000;
+		attempt(table, &work);
+		uint64_t got;
+		asm volatile("call *%1" : "=a"(got) : "r"(table), "D"(&work) : "rcx", "rsi", "r8", "cc", "memory");
+		seen += got == want;
+	}
+	check_equal(seen, 2, "a table that is found by bytes, in one page and in two");
+}
+
+static void test_pushes(void)
+{
+	work.from = USER(0) + (uint64_t)user_stack + 0x800;
+	for (unsigned n = 0; n < HOT; n++)
+		user(pushes, USER(&work));
+	for (unsigned page = 1; page <= 6; page++)
+		for (unsigned back = 0; back <= 64; back += 8) {
+			uint64_t top = VA + page * PAGE - back + 24, rsp = top, cr2 = 0;
+			unsigned error = 0;
+			int want = NONE;
+			for (unsigned n = 0; n < 6 && want == NONE; n++) { /* the sixth reads a word that was pushed */
+				uint8_t *byte;
+				if (!byte_at(rsp - 8, true, true, &error, &byte))
+					want = PF, cr2 = rsp - 8;
+				else
+					rsp -= 8;
+			}
+			work.from = top;
+			int got = user(pushes, USER(&work));
+			check_end("pushes", top, got, want, error, cr2);
+			if (want == PF && got == PF && caught.frame.rsp != rsp)
+				wrong("RSP at the fault", top, caught.frame.rsp, rsp);
+		}
+	report("pushes at the ends of pages, in ring 3");
+}
+
+static uint64_t patched(uint64_t at, uint64_t value, uint64_t count)
+{
+	uint64_t sum;
+
+	work = (struct work){ .from = at, .to = value, .count = count };
+	asm volatile("call *%1" : "=a"(sum) : "r"(patch), "D"(&work) : "rcx", "rdx", "rsi", "r8", "cc", "memory");
+	return sum;
+}
+
+static void test_patch(void)
+{
+	uint64_t operand = (uint64_t)hot_patched - 1;
+
+	check_equal(patched(VA + 0x300, 5, HOT), HOT, "a loop that stores");
+	check_equal(patched(operand, 5, 100), 500, "the same, into its own code");
+	check_equal(patched(VA + 0x300, 6, HOT), 5 * HOT, "and elsewhere again");
+	check_equal(patched(operand, 1, HOT), HOT, "and into its code");
+}
+
+static void test_remap(void)
+{
+	uint64_t *page = page_alloc(), *other = page_alloc(), first, last;
+
+	for (unsigned n = 0; n < 8; n++)
+		page[n] = 1, other[n] = 100;
+	map(VA + 16 * PAGE, (uint64_t)page, PTE_P | PTE_W, 1);
+	uint64_t *entry = entry_of(VA + 16 * PAGE, 1), sum = 0;
+	for (unsigned n = 0; n < HOT; n++) {
+		*entry = (uint64_t)(n & 1 ? other : page) | PTE_P | PTE_W;
+		invlpg(VA + 16 * PAGE);
+		uint64_t next = (uint64_t)(n & 1 ? page : other) | PTE_P | PTE_W;
+		asm volatile("mov (%3), %0; add 8(%3), %0; add 16(%3), %0; add 24(%3), %0; mov %4, (%2); invlpg (%3)\n\t"
+			     "mov (%3), %1; add 8(%3), %1; add 16(%3), %1; add 24(%3), %1"
+			     : "=&r"(first), "=&r"(last) : "r"(entry), "r"(VA + 16 * PAGE), "r"(next) : "memory", "cc");
+		sum += first == (n & 1 ? 400 : 4) && last == (n & 1 ? 4 : 400);
+	}
+	check_equal(sum, HOT, "an INVLPG between reads of one page");
+}
+
+int main(void)
+{
+	map(VA, (uint64_t)page_alloc(), PTE_P | PTE_W | PTE_U, 1);
+	page_alloc(); /* what is beside it here is not beside it in memory */
+	map(VA + 2 * PAGE, (uint64_t)page_alloc(), PTE_P | PTE_U, 1);
+	map(VA + PAGE, (uint64_t)page_alloc(), PTE_P | PTE_W | PTE_U, 1);
+	map(VA + 4 * PAGE, (uint64_t)page_alloc(), PTE_P | PTE_W | PTE_U, 1);
+	WRITE_CR(0, READ_CR(0) | BIT(16)); /* WP */
+	test_fields();
+	test_copy();
+	test_table();
+	test_pushes();
+	test_patch();
+	test_remap();
+	guest_end();
+}

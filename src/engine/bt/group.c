@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/* Groups of memory accesses: one look at the delta table for several.
+ *
+ * Code that runs often gets a fast copy (hot.c). In it the addresses of memory operands are followed symbolically: a register's value is a symbol
+ * plus a constant; additions of constants, pushes and pops, and copies keep the symbol, everything else makes a new one. Accesses whose addresses
+ * differ by a constant form a group. Where its first access is, one look at the delta table gives the host address of the group's lowest
+ * byte, after a check that the group as a whole lies within a page; the others go from there, with no check of their own. A loop that comes back
+ * to its block's start is written down several rounds in a row, so that a group may reach over rounds.
+ *
+ * Nothing in the fast copy can change the table between two accesses of a group: what could is an exec function, and behind
+ * that the plain copy goes on, in which each access looks for itself. */
+#include "engine/bt/translate.h"
+
+#define RANGE_MAX 512u
+#define SLOTS ARRAY_SIZE(((struct bt_state *)0)->group)
+
+enum { SYMBOL_NONE = 16, SYMBOL_RIP, SYMBOL_NEW };
+
+struct value {
+	unsigned symbol;
+	int64_t offset;
+};
+
+struct place {                /* base + (index << scale), but for a constant */
+	unsigned base, index;
+	uint8_t scale, seg;
+};
+
+struct open_group {           /* while accesses are collected */
+	struct place place;
+	int64_t low, high;    /* first byte, and behind the last one */
+	unsigned first, count, epoch;
+	bool same;
+};
+
+struct analysis {
+	const struct translation *t;
+	struct plan *plan;
+	struct value reg[16];
+	unsigned symbols, epoch;
+	struct open_group group[GROUPS_MAX];
+	int64_t at[BT_BLOCK_MAX][ACCESSES]; /* the constants */
+};
+
+/* --- what an instruction accesses --- */
+
+static bool place_of(const struct analysis *a, const struct insn *i, struct place *p, int64_t *at)
+{
+	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
+
+	if (i->asize != a->t->width || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
+		return false;
+	*p = (struct place){ .base = i->base == X86_GPR_RIP * 8 ? SYMBOL_RIP : SYMBOL_NONE, .index = SYMBOL_NONE, .seg = i->seg };
+	*at = i->disp;
+	if (base) {
+		p->base = a->reg[i->base / 8].symbol;
+		*at += a->reg[i->base / 8].offset;
+	}
+	if (index) {
+		p->index = a->reg[i->scaled / 8].symbol;
+		p->scale = i->scale;
+		*at += (int64_t)((uint64_t)a->reg[i->scaled / 8].offset << i->scale);
+	}
+	return true;
+}
+
+/* Where it accesses the stack, from RSP; false: it does not. */
+static bool stack_of(const struct analysis *a, const struct insn *i, int *at)
+{
+	int width = (int)a->t->width;
+
+	if (i->osize != a->t->width)
+		return false;
+	switch (i->op) {
+	case X86_OP_PUSH:
+	case X86_OP_CALL:
+	case X86_OP_PUSHFQ:
+	case X86_OP_PUSHFD:
+		*at = -width;
+		return true;
+	case X86_OP_POP:
+	case X86_OP_RET:
+		*at = 0;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool same_place(const struct place *p, const struct place *q)
+{
+	return p->base == q->base && p->index == q->index && p->scale == q->scale && p->seg == q->seg;
+}
+
+/* The access joins the group of its place that is open, or opens one. */
+static unsigned join(struct analysis *a, const struct place *p, int64_t at, unsigned size, unsigned step)
+{
+	struct plan *plan = a->plan;
+
+	for (unsigned n = plan->groups; n--;) {
+		struct open_group *g = &a->group[n];
+		if (!same_place(&g->place, p) || g->epoch != a->epoch)
+			continue;
+		int64_t low = MIN(g->low, at), high = MAX(g->high, at + (int64_t)size);
+		if (high - low > (int64_t)RANGE_MAX)
+			break;
+		g->same &= low == g->low && high == g->high && low == at && high == at + (int64_t)size;
+		g->low = low;
+		g->high = high;
+		g->count++;
+		plan->group[n].last = (uint8_t)step;
+		return n;
+	}
+	if (plan->groups == GROUPS_MAX)
+		return GROUP_NONE;
+	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .high = at + size, .count = 1, .epoch = a->epoch, .same = true };
+	plan->group[plan->groups] = (struct group){ .first = (uint8_t)step, .last = (uint8_t)step };
+	return plan->groups++;
+}
+
+static void collect(struct analysis *a, const struct insn *i, const struct x86_shape *s, unsigned step)
+{
+	struct step *to = &a->plan->step[step];
+	struct place p;
+	int64_t at;
+	int disp;
+
+	if (s && translate_plain_operand(i, s) && place_of(a, i, &p, &at)) {
+		a->at[step][ACCESS_OPERAND] = at;
+		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, s->memory_size, step);
+	}
+	if (stack_of(a, i, &disp)) {
+		p = (struct place){ .base = a->reg[RSP].symbol, .index = SYMBOL_NONE, .seg = SEG_FLAT };
+		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + disp;
+		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->reg[RSP].offset + disp, a->t->width, step);
+	}
+}
+
+/* --- what an instruction does to registers --- */
+
+static void renew(struct analysis *a, unsigned reg)
+{
+	a->reg[reg] = (struct value){ .symbol = a->symbols++ };
+}
+
+/* Register operand of the whole width; else 16. */
+static unsigned whole(const struct analysis *a, const struct insn *i, uint8_t at)
+{
+	return i->size == a->t->width && at < 16 * 8 && !(at & 7) ? at / 8 : 16;
+}
+
+/* It sets a register to a value that is known: true. */
+static bool follow(struct analysis *a, const struct insn *i, const struct x86_shape *s)
+{
+	unsigned to = whole(a, i, i->dst), width = a->t->width;
+
+	if (to == 16)
+		return false;
+	switch (i->op) {
+	case X86_OP_ADD:
+	case X86_OP_SUB:
+		if (i->form != FORM_RI)
+			return false;
+		a->reg[to].offset += i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
+		return true;
+	case X86_OP_INC:
+	case X86_OP_DEC:
+		if (i->form != FORM_R)
+			return false;
+		a->reg[to].offset += i->op == X86_OP_INC ? 1 : -1;
+		return true;
+	case X86_OP_MOV:
+		if (i->form != FORM_RR || i->src >= 16 * 8 || s->reg.kind != SHAPE_GPR || s->rm.kind != SHAPE_GPR)
+			return false;
+		a->reg[to] = a->reg[i->src / 8];
+		return true;
+	case X86_OP_LEA:
+		if (i->asize != width || i->base >= 16 * 8 || i->scaled < 16 * 8)
+			return false;
+		a->reg[to] = (struct value){ a->reg[i->base / 8].symbol, a->reg[i->base / 8].offset + i->disp };
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void effect(struct analysis *a, const struct insn *i, const struct x86_shape *s)
+{
+	int width = (int)a->t->width;
+
+	switch (i->op) {
+	case X86_OP_PUSH:
+	case X86_OP_CALL:
+	case X86_OP_PUSHFQ:
+	case X86_OP_PUSHFD:
+		a->reg[RSP].offset -= width;
+		return;
+	case X86_OP_POP:
+		a->reg[RSP].offset += width;
+		renew(a, i->dst / 8 & 15);
+		return;
+	case X86_OP_LEAVE:
+		a->reg[RSP] = (struct value){ a->reg[RBP].symbol, a->reg[RBP].offset + width };
+		renew(a, RBP);
+		return;
+	case X86_OP_STI:
+	case X86_OP_CLI:
+		return;
+	case X86_OP_STAC: /* another table */
+	case X86_OP_CLAC:
+	case X86_OP_SWAPGS:
+		a->epoch++;
+		return;
+	default:
+		break;
+	}
+	if (follow(a, i, s))
+		return;
+	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
+	for (unsigned n = 0; n < ARRAY_SIZE(r); n++)
+		if (r[n]->kind == SHAPE_GPR && r[n]->written)
+			renew(a, r[n]->number);
+	for (unsigned n = 0; n < 16; n++)
+		if (s->implied_written & BIT(n))
+			renew(a, n);
+}
+
+/* --- the plan --- */
+
+/* What the group costs without being one, and with it: host instructions. */
+static bool pays(const struct open_group *g, bool stack)
+{
+	return g->same ? g->count >= 2 : g->count >= (stack ? 4 : 3);
+}
+
+/* Groups whose host address may have to wait get a slot each, as long as they live. */
+static void choose(struct analysis *a)
+{
+	struct plan *plan = a->plan;
+	int busy[SLOTS];
+
+	for (unsigned n = 0; n < SLOTS; n++)
+		busy[n] = -1;
+	for (unsigned n = 0; n < plan->groups; n++) {
+		const struct open_group *o = &a->group[n];
+		struct group *g = &plan->group[n];
+		unsigned slot = 0;
+		while (slot < SLOTS && busy[slot] >= g->first)
+			slot++;
+		if (!pays(o, o->place.index == SYMBOL_NONE && o->place.base == RSP) || slot == SLOTS)
+			continue;
+		busy[slot] = g->last;
+		g->slot = (uint8_t)slot;
+		g->count = (uint8_t)o->count;
+		g->range = (uint16_t)(o->high - o->low);
+		g->same = o->same;
+	}
+	for (unsigned s = 0; s < plan->steps; s++)
+		for (unsigned which = 0; which < ACCESSES; which++) {
+			uint8_t *n = &plan->step[s].group[which];
+			if (*n == GROUP_NONE || !plan->group[*n].count)
+				*n = GROUP_NONE;
+			else
+				plan->step[s].at[which] = (uint16_t)(a->at[s][which] - a->group[*n].low);
+		}
+}
+
+void group_plan(const struct translation *t, struct plan *plan, unsigned rounds)
+{
+	struct analysis a = { .t = t, .plan = plan, .symbols = SYMBOL_NEW };
+	const struct bt_block *b = t->block;
+
+	*plan = (struct plan){ .rounds = rounds };
+	for (unsigned n = 0; n < 16; n++)
+		a.reg[n].symbol = n;
+	for (unsigned n = 0; n < b->count * rounds; n++) {
+		const struct bt_insn *rec = &t->bt->insn[b->insn + n % b->count];
+		const struct x86_shape *s = t->shaped[n % b->count] ? &t->shapes[n % b->count] : NULL;
+		plan->step[n] = (struct step){ .insn = (uint8_t)(n % b->count), .group = { GROUP_NONE, GROUP_NONE } };
+		plan->steps = n + 1;
+		if (rec->calls_exec || rec->trouble & BT_SITE_GIVEN_UP)
+			break; /* behind it the plain copy goes on */
+		collect(&a, &rec->insn, s, n);
+		if (s)
+			effect(&a, &rec->insn, s);
+		else
+			for (unsigned r = 0; r < 16; r++)
+				renew(&a, r);
+	}
+	choose(&a);
+}
+
+/* --- what is written --- */
+
+/* HOST_T becomes the linear address of the group's lowest byte. */
+static bool lowest(struct translation *t, const struct insn *i, int32_t disp, int32_t back)
+{
+	struct emit *e = &t->e;
+	struct insn low;
+	struct ea ea;
+
+	if (!i) {
+		emit_op(e, t->width == 8, 0x8d, HOST_T, operand_at(HOST_GUEST_RSP, disp - back));
+		return true;
+	}
+	low = *i;
+	low.disp -= back;
+	if (!memory_address(t, &low, &ea))
+		return false;
+	if (ea.kind == EA_CONST)
+		emit_constant(e, HOST_T, ea.constant);
+	else if (ea.kind == EA_BASE)
+		emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
+	return true;
+}
+
+/* HOST_T, a linear address, becomes a host address, which is good for the bytes of the group. */
+static void locate(struct translation *t, const struct group *g, bool aligned)
+{
+	struct emit *e = &t->e;
+	struct stub plain = { .kind = STUB_PLAIN }, range = { .kind = STUB_RANGE, .range = g->range };
+	unsigned from = HOST_T, bits = 0, low = 0;
+
+	while (BIT(bits) < g->range)
+		bits++;
+	if (g->same && aligned) {
+		low = 0;
+	} else if (g->same && bits <= 3) {
+		low = bits;
+	} else if (bits) {
+		bits = MAX(bits, 2);
+		emit_pext(e, HOST_X, HOST_T, state_at(BT_RANGE_MASK + 8 * ((int)bits - 2)));
+		emit_lea32(e, HOST_X, operand_at(HOST_X, -(int32_t)BIT(12 - bits) + 1));
+		memory_jump_if_zero(t, range);
+	}
+	if (low)
+		emit_rorx(e, from = HOST_X, HOST_T, low);
+	emit_pext(e, HOST_X, from, state_at(BT_PAGE_MASK + 8 * (int)low));
+	emit_table(e, HOST_X, HOST_X, true);
+	memory_jump_if_zero(t, plain);
+	emit_lea(e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+}
+
+bool group_operand(struct translation *t, const struct insn *i, enum access which, int32_t disp, bool in_x, struct operand *rm)
+{
+	struct emit *e = &t->e;
+	const struct step *s = t->plan ? &t->plan->step[t->step] : NULL;
+	unsigned n = s ? s->group[which] : GROUP_NONE;
+	const struct group *g = n == GROUP_NONE ? NULL : &t->plan->group[n];
+
+	if (!g)
+		return false;
+	if (!(t->ready & BIT(n))) {
+		if (g->first != t->step || !lowest(t, i, disp, s->at[which]))
+			return false;
+		locate(t, g, !i);
+		if (t->kept & BIT(n))
+			emit_store(e, state_at(BT_GROUP + 8 * g->slot), HOST_T);
+		t->ready |= (uint32_t)BIT(n);
+		t->held = n;
+		e->wrote = false;
+	}
+	if (t->held != n) {
+		unsigned to = in_x ? HOST_X : HOST_T;
+		emit_load(e, to, state_at(BT_GROUP + 8 * g->slot));
+		t->wanted |= (uint32_t)BIT(n);
+		if (!in_x)
+			t->held = n, e->wrote = false;
+		*rm = operand_at(to, s->at[which]);
+		return true;
+	}
+	if (in_x)
+		emit_lea(e, HOST_X, operand_at(HOST_T, s->at[which]));
+	*rm = in_x ? operand_at(HOST_X, 0) : operand_at(HOST_T, s->at[which]);
+	return true;
+}
