@@ -19,7 +19,9 @@ static struct vm *vm;
 __attribute__((unused)) static struct vm *ide_machine(const struct ide_config *config)
 {
 	static const struct pci_config pci_config = { .reset_control = "cf9" };
-	struct device_place *places = calloc(3, sizeof(*places)); /* as long as the machine: until the test ends */
+	static struct device_place room[2][3]; /* they must live as long as their machine: two machines, in turn */
+	static unsigned machines;
+	struct device_place *places = room[machines++ % 2];
 	places[0] = (struct device_place){ .class = &cf9_class, .name = "cf9", .irq = -1 };
 	places[1] = (struct device_place){ .class = &pci_class, .name = "pci", .irq = -1, .config = &pci_config };
 	places[2] = (struct device_place){ .class = &ide_class, .name = "ide", .base = PCI_AT(1, 1), .irq = -1, .config = config };
