@@ -111,6 +111,7 @@ $(BUILD)/obj/%.o: src/%
 
 bench: all
 	@bench/run
+	@bench/devices
 fuzz:
 	@tests/fuzz/run
 soak: all tests
