@@ -181,6 +181,16 @@ static void test_step(void)
 	TRY(".byte 0xf1", :);
 	check_caught(DB, 0, try_end, "ICEBP is a trap");
 	check_equal(caught.dr6 & 0x600f, 0, "and sets no bit of DR6");
+	/* What MOV SS holds back is told of by the #DB that comes in its shadow, and not again. */
+	uint16_t ss;
+	asm("mov %%ss, %0" : "=m"(ss));
+	hits = 0;
+	trap_handler = note_step;
+	set(0, (uint32_t)&ss, ACCESSES, 1);
+	asm volatile("mov %0, %%ss; .byte 0xf1" : : "m"(ss) : "memory");
+	check(hits == 1 && (READ_DR(6) & 0xf) == 1, "ICEBP behind MOV SS from watched memory: one #DB");
+	trap_handler = NULL;
+	clear();
 	/* General detect. SDM 3B 17.2.4 */
 	WRITE_DR(7, 0x400 | 1 << 13);
 	TRY("mov %0, %%dr3", : "r"(0));

@@ -290,12 +290,22 @@ static void deliver(struct x86_core *core, struct event first)
 	core->unwind = outer;
 }
 
+/* One #DB tells of all that is pending: what MOV SS held back does not come again on the handler's first instruction. */
+static void report_pending(struct x86_cpu *cpu)
+{
+	if (cpu->pending_debug)
+		cpu->dr[6] = (cpu->dr[6] & ~0xfULL) | cpu->pending_debug | DR6_FIXED;
+	cpu->pending_debug = 0;
+}
+
 void x86_deliver_fault(struct x86_core *core)
 {
 	const struct x86_fault *f = &core->fault;
 
-	if (f->vector == VECTOR_DB) /* the general detect fault; SDM 3B 17.3.1.3 */
+	if (f->vector == VECTOR_DB) { /* the general detect fault; SDM 3B 17.3.1.3 */
 		core->cpu.dr[7] &= ~DR7_GD;
+		report_pending(&core->cpu);
+	}
 	deliver(core, (struct event){ .type = EVENT_EXCEPTION,
 				       .vector = f->vector,
 				       .has_error = f->has_error,
@@ -437,6 +447,8 @@ void x86_soft_interrupt(struct x86_core *core, const struct insn *i, uint8_t vec
 		enter_v86(core, &e);
 	else
 		enter(core, &e);
+	if (type == EVENT_ICEBP)
+		report_pending(&core->cpu);
 	core->icount = retired;
 	x86_step_decided(core, false);
 }
