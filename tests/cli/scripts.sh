@@ -25,6 +25,12 @@ for file in "${scripts[@]}"; do
         [[ -x $file || $file == */lib.sh ]] || heads+=" $file"
 done
 equal 'licence tag, title, executable' "$heads" ''
+
+known=$(tools/setup --help | grep -oE 'PURPOSE: .*' | tr -d ',.') unknown=''
+for purpose in $(grep -hoE 'tools/setup" [a-z ]+' "${scripts[@]}" | cut -d ' ' -f 2-); do
+        [[ " $known " == *" $purpose "* ]] || unknown+=" $purpose"
+done
+equal 'what scripts ask tools/setup for, it knows' "$unknown" ''
 if command -v shellcheck >/dev/null; then
         # Lists of words that are split on purpose, and names that look like a subtraction, are no mistakes.
         capture 120 shellcheck -x -P SCRIPTDIR -P . -S warning -e SC2046,SC2100 "${scripts[@]}"
