@@ -29,7 +29,7 @@ static int do_engines(int argc, char **argv)
 		printf("%-*s  %-3s  %10s  %s\n", width, e->name, report.usable ? "yes" : "no", speed, report.why[0] ? report.why : e->summary);
 		fflush(stdout);
 	}
-	if (engine_default(1, why, sizeof(why)))
+	if (engine_default(1, CLOCK_HOST, why, sizeof(why)))
 		printf("\ndoppel run takes %s\n", why);
 	return EXIT_OK;
 }

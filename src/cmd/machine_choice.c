@@ -18,7 +18,7 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 	if (strcmp(name, "auto")) {
 		engine = engine_find(name);
 	} else {
-		engine = engine_default(o->cpus, why, sizeof(why));
+		engine = engine_default(o->cpus, (enum clock_mode)o->clock, why, sizeof(why));
 		if (!engine) {
 			log_error("%s", why);
 			return EXIT_HOST;
@@ -40,22 +40,11 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 	}
 	if (options && engine->check_options(options + 1))
 		return EXIT_USAGE;
-	struct engine_report report = { 0 };
-	if (engine->probe(&report) || !report.usable) {
-		log_error("engine %s cannot run here: %s", engine->name, report.why);
-		return EXIT_HOST;
-	}
-	if (o->clock == CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_COUNTS)) {
-		log_error("engine %s does not count instructions, which --clock instructions needs; --engine interp does", engine->name);
-		return EXIT_USAGE;
-	}
-	if (o->cpus > 1 && o->clock == CLOCK_HOST && !(report.capabilities & ENGINE_SMP)) {
-		log_error("engine %s runs one processor only; leave --cpus out, or take another engine", engine->name);
-		return EXIT_USAGE;
-	}
-	if (engine->cpus_max && o->cpus > engine->cpus_max) {
-		log_error("engine %s runs machines of at most %u processors; --engine interp runs more", engine->name, engine->cpus_max);
-		return EXIT_USAGE;
+	struct engine_report report;
+	int error = engine_check(engine, (unsigned)o->cpus, (enum clock_mode)o->clock, &report);
+	if (error) {
+		log_error("engine %s cannot run %s: %s", engine->name, error == -ENODEV ? "here" : "this machine", report.why);
+		return command_status(error);
 	}
 	if (why[0] && (o->engine || o->verbose || isatty(STDERR_FILENO))) /* who asks, or looks on, wants to know; a script's output stays what it was */
 		log_info("engine %s", why);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The engines that are linked in, in an order that does not depend on the linker, and the choice among them. */
+#include <errno.h>
 #include <string.h>
 #include "engine/engine.h"
 
@@ -26,22 +27,34 @@ const struct engine *engine_next(const struct engine *previous)
 	return next;
 }
 
+int engine_check(const struct engine *engine, unsigned cpus, enum clock_mode clock, struct engine_report *report)
+{
+	*report = (struct engine_report){ 0 };
+	if (engine->probe(report) || !report->usable)
+		return -ENODEV;
+	if (clock == CLOCK_INSTRUCTIONS && !(report->capabilities & ENGINE_COUNTS))
+		snprintf(report->why, sizeof(report->why), "it does not count instructions, which --clock instructions needs; --engine interp does");
+	else if (cpus > 1 && clock != CLOCK_INSTRUCTIONS && !(report->capabilities & ENGINE_SMP))
+		snprintf(report->why, sizeof(report->why), "it runs one processor only; --engine interp runs more");
+	else if (report->cpus_max && cpus > report->cpus_max)
+		snprintf(report->why, sizeof(report->why), "it runs at most %u processor%s here; --engine interp runs more", report->cpus_max,
+			 report->cpus_max == 1 ? "" : "s");
+	else
+		return 0;
+	return -EINVAL;
+}
+
 /* The preferred one, unless it turns out to be slower than another: a /dev/kvm without hardware behind it is. */
-const struct engine *engine_default(unsigned cpus, char *why, size_t size)
+const struct engine *engine_default(unsigned cpus, enum clock_mode clock, char *why, size_t size)
 {
 	const struct engine *best = NULL;
 	struct engine_report chosen = { 0 };
 	char refused[256] = "";
 
 	for (const struct engine *e = engine_next(NULL); e && e->preference; e = engine_next(e)) {
-		struct engine_report report = { 0 };
+		struct engine_report report;
 		size_t used = strlen(refused);
-		bool usable = !e->probe(&report) && report.usable;
-
-		if (usable && e->cpus_max && cpus > e->cpus_max) {
-			snprintf(report.why, sizeof(report.why), "it runs at most %u processors", e->cpus_max);
-			usable = false;
-		}
+		bool usable = !engine_check(e, cpus, clock, &report);
 
 		if (usable && (!best || report.mips > chosen.mips)) {
 			if (best)

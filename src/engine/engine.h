@@ -17,6 +17,7 @@ struct engine_report {
 	bool usable;
 	unsigned capabilities;
 	unsigned mips;        /* rough speed: million instructions a second, measured or known; 0 if it runs nothing */
+	unsigned cpus_max;    /* of processors that a machine may have here; 0: as many as there are */
 	char why[200];        /* usable: what it is; not usable: what is missing and what helps */
 };
 
@@ -24,7 +25,6 @@ struct engine {
 	const char *name, *summary;
 	unsigned slot;                                /* index into vm.engine_data and vcpu.engine_data, unique, below ENGINE_SLOTS */
 	unsigned preference;                          /* the default is the usable engine with the highest one; 0: only by name */
-	unsigned cpus_max;                            /* of processors that a machine may have; 0: as many as there are */
 	bool counts_if_asked;                         /* instructions are counted only where time or a limit depends on it */
 	/* "NAME,OPTION,...": 0, or -EINVAL after log_error if those are none of its options. vm_init finds them in vm.engine_options[slot]. NULL: it has
 	 * none. */
@@ -71,8 +71,10 @@ SET_DECLARE(struct engine, engines);
 
 /* engine.c -- NULL if there is none of that name. */
 const struct engine *engine_find(const char *name);
-/* The best usable engine; *why says in one line what was chosen and why. */
-const struct engine *engine_default(unsigned cpus, char *why, size_t size);
+/* Can this host run it, and can it run such a machine? 0; -ENODEV: not this host; -EINVAL: not such a machine. Then report->why says so. */
+int engine_check(const struct engine *, unsigned cpus, enum clock_mode, struct engine_report *);
+/* The best one that can; *why says in one line what was chosen and why. */
+const struct engine *engine_default(unsigned cpus, enum clock_mode, char *why, size_t size);
 /* Walks the engines in a fixed order: by preference, then name. */
 const struct engine *engine_next(const struct engine *previous);
 extern const struct engine interp_engine, step_engine, null_engine;

@@ -23,31 +23,21 @@ static uint64_t monotonic(void)
 	return (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
 }
 
-/* Can this host run it, and can it run such a machine? */
 static int check(const struct vm *vm, const struct engine *engine)
 {
-	struct engine_report report = { 0 };
+	struct engine_report report;
+	int error = engine_check(engine, vm->config.cpus, vm->config.clock, &report);
 
-	if (engine->probe(&report) || !report.usable) {
-		log_error("engine %s cannot run here: %s", engine->name, report.why);
-		return -ENODEV;
-	}
-	if (vm->config.clock == CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_COUNTS)) {
-		log_error("engine %s does not count instructions; --clock instructions needs one that does: --engine interp", engine->name);
-		return -EINVAL;
-	}
-	if (vm->config.cpus > 1 && vm->config.clock != CLOCK_INSTRUCTIONS && !(report.capabilities & ENGINE_SMP)) {
-		log_error("engine %s runs one processor only; try --cpus 1 or --engine interp", engine->name);
-		return -EINVAL;
-	}
-	return 0;
+	if (error)
+		log_error("engine %s cannot run %s: %s", engine->name, error == -ENODEV ? "here" : "this machine", report.why);
+	return error;
 }
 
 int vm_engine_choose(struct vm *vm)
 {
 	char why[400] = "";
 
-	vm->engine = vm->config.engine ? engine_find(vm->config.engine) : engine_default(vm->config.cpus, why, sizeof(why));
+	vm->engine = vm->config.engine ? engine_find(vm->config.engine) : engine_default(vm->config.cpus, vm->config.clock, why, sizeof(why));
 	if (vm->engine)
 		return check(vm, vm->engine);
 	if (vm->config.engine)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# What the translator shows of itself: --trace bt, --stats.
+# What the translator shows of itself: --trace bt, --stats; and what is said where it cannot run.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -24,6 +24,31 @@ matches() {
                 printf '%s\n' "$err"
         fi
 }
+
+# limited KIB ARGUMENT...: in a process that may have so much address space.
+limited() {
+        local kib=$1
+        shift
+        # shellcheck disable=SC2016 # the inner shell expands it
+        capture 60 bash -c 'ulimit -v $1; shift; exec "$@"' - "$kib" "$DOPPEL" "$@"
+}
+run
+ends=$status # what the guest says
+limited 2000000 engines
+contains 'little address space: it says what is missing' "$(grep '^bt ' <<<"$out")" 'may not reserve 12 TiB of address space for each processor (ulimit -v'
+limited 2000000 run --engine auto --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
+equal 'little address space: another engine runs it' "$status" "$ends"
+contains 'little address space: doppel says which, and why' "$err" 'engine interp: '
+limited 20000000000 run --engine bt --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
+equal 'address space for one processor: it runs' "$status" "$ends"
+limited 20000000000 run --engine bt --cpus 2 --memory 16M --kernel "$scratch/small"
+equal 'address space for one processor: not two' "$status $err" '2 doppel: engine bt cannot run this machine: it runs at most 1 processor here; --engine interp runs more'
+limited 20000000000 run --engine auto --cpus 2 --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
+contains 'address space for one processor: another engine runs two' "$status $err" "$ends doppel: engine interp: "
+run --cpus 9
+contains 'nine processors: it says how many it runs' "$status $err" '2 doppel: engine bt cannot run this machine: it runs at most 8 processors here'
+capture 20 "$DOPPEL" run --engine auto --cpus 9 --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
+contains 'nine processors: another engine runs them' "$status $err" "$ends doppel: engine interp: "
 
 run --trace bt
 matches 'the legend tells where registers are' '^bt: .*host'"'"'s.*guest rsp in r.*scratch'

@@ -233,7 +233,7 @@ static int probe(struct engine_report *report)
 
 	if (!__builtin_cpu_supports("bmi2"))
 		missing = "this host has no BMI2 (processors since 2013 have it); use interp";
-	else if (!bt_table_possible())
+	else if (!(report->cpus_max = bt_table_room()))
 		missing = "this process may not reserve 12 TiB of address space for each processor (ulimit -v, vm.overcommit_memory=2); use interp";
 	report->usable = !missing;
 	report->capabilities = ENGINE_COUNTS | ENGINE_STEPS | ENGINE_SMP;
@@ -301,7 +301,6 @@ const struct engine bt_engine = {
 	.summary = "binary translation: guest code becomes host code",
 	.slot = BT_SLOT,
 	.preference = 20,
-	.cpus_max = BT_CPUS_MAX,
 	.counts_if_asked = true,
 	.kick_suffices = true,
 	.probe = probe,

@@ -218,11 +218,12 @@ struct bt {
 
 	uint8_t phase;                /* enum bt_phase; another thread looks at it */
 	struct { enum bt_why why; enum bt_cause cause; uint64_t mmio, code; } reason;
+	struct { uint64_t rip, ns; unsigned times; } undefined; /* the last #UD in translated code, signal.c */
 
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
-		uint64_t misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes;
+		uint64_t misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
 };
@@ -251,7 +252,7 @@ static inline struct bt *bt_of(struct vcpu *vcpu)
 }
 
 /* table.c -- the delta tables: docs/bt.md. Own thread, or at a safe point. */
-bool bt_table_possible(void); /* any thread: would the host let one be made? */
+unsigned bt_table_room(void); /* any thread: for how many processors the host would let one be made, up to BT_CPUS_MAX */
 int bt_table_init(struct bt *);
 void bt_table_fini(struct bt *);
 /* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was

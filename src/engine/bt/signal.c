@@ -5,11 +5,15 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <ucontext.h>
 #include "engine/bt/bt.h"
 #include "util/fatal.h"
 
-static const int taken[] = { SIGSEGV, SIGBUS, SIGFPE };
+#define AGAIN_MOST 3
+#define AGAIN_NS 100000 /* an instruction that stays undefined comes again within it */
+
+static const int taken[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 static struct sigaction before[ARRAY_SIZE(taken)];
 
 static bool is_rsp(const struct bt *bt, greg_t rsp)
@@ -20,6 +24,21 @@ static bool is_rsp(const struct bt *bt, greg_t rsp)
 	return false;
 }
 
+/* Only instructions that this host has are in the cache; a host that is a guest itself may raise #UD for one all the same. It is run again. */
+static bool again(struct bt *bt, uint64_t rip)
+{
+	struct timespec t;
+	uint64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	now = (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
+	bt->undefined.times = bt->undefined.rip == rip && now - bt->undefined.ns < AGAIN_NS ? bt->undefined.times + 1 : 1;
+	bt->undefined.rip = rip;
+	bt->undefined.ns = now;
+	bt->stat.undefined++;
+	return bt->undefined.times <= AGAIN_MOST;
+}
+
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
@@ -28,7 +47,9 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	uint64_t offset = bt ? (uint64_t)regs[REG_RIP] - (uint64_t)(uintptr_t)bt->code : ~0ULL;
 	struct bt_insn *rec = offset < BT_CODE_SIZE && is_rsp(bt, regs[REG_RSP]) ? bt_insn_at(bt, (uint32_t)offset) : NULL;
 
-	if (rec) {
+	if (signal == SIGILL && offset < BT_CODE_SIZE && again(bt, (uint64_t)regs[REG_RIP]))
+		return;
+	if (rec && signal != SIGILL) {
 		regs[REG_RCX] = rec - bt->insn;
 		regs[REG_RIP] = (greg_t)(uintptr_t)bt_segv_entry;
 		return;

@@ -41,11 +41,17 @@ static int reserve(struct bt *bt, unsigned kind, int fd)
 	return 0;
 }
 
-bool bt_table_possible(void)
+unsigned bt_table_room(void)
 {
-	uint8_t *p = mmap(NULL, BT_KINDS * TABLE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	void *p[BT_CPUS_MAX];
+	unsigned room = 0;
 
-	return p != MAP_FAILED && !munmap(p, BT_KINDS * TABLE_SIZE);
+	while (room < BT_CPUS_MAX && (p[room] = mmap(NULL, BT_KINDS * TABLE_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0)) != MAP_FAILED)
+		room++;
+	for (unsigned n = 0; n < room; n++)
+		munmap(p[n], BT_KINDS * TABLE_SIZE);
+	return room;
 }
 
 static int reserve_all(struct bt *bt)
