@@ -287,17 +287,18 @@ static void make_state(struct vm *vm, enum kind kind, bool quiet)
 
 /* --- what may differ, by name --- */
 
-static unsigned normalised[4];
-enum { GRANULARITY, SHADOW, POINTERS, NULL_SEGMENT };
+static unsigned normalised[5];
+enum { GRANULARITY, SHADOW, POINTERS, NULL_SEGMENT, GAPS };
 static const char *const normalisation[] = {
 	"the granularity bit of a hidden part, which an SVM processor does not keep: it is what the limit wants",
 	"MOV SS or STI, which are one shadow to an SVM processor",
 	"FIP, FDP and FOP, where the host's processor does not keep them",
 	"what is in the hidden part of a null selector, but for its base and DPL",
+	"the reserved bytes behind the x87 registers, where the host's FXSAVE leaves them as they are",
 };
 
-/* Does FXSAVE give back what FXRSTOR took when no exception is pending? */
-static bool host_keeps_pointers(void)
+/* What the host's FXSAVE gives back of what FXRSTOR took when no exception is pending, into memory that was all ones. */
+static struct x86_fxsave host_saved(void)
 {
 	static struct x86_fxsave __attribute__((aligned(64))) image, saved, before;
 
@@ -305,10 +306,21 @@ static bool host_keeps_pointers(void)
 	image = before;
 	image.fip = 0x123456;
 	image.fsw = 0;
+	memset(&saved, 0xff, sizeof(saved));
 	__builtin_ia32_fxrstor64(&image);
 	__builtin_ia32_fxsave64(&saved);
 	__builtin_ia32_fxrstor64(&before);
-	return saved.fip == image.fip;
+	return saved;
+}
+
+static bool host_keeps_pointers(void)
+{
+	return host_saved().fip == 0x123456;
+}
+
+static bool host_leaves_gaps(void)
+{
+	return host_saved().st[0][15] == 0xff;
 }
 
 static void normalise_segment(struct x86_segment *s, bool svm)
@@ -329,6 +341,11 @@ static void normalise(struct x86_cpu *cpu, enum keeper keeper)
 	bool svm = !strcmp(kvm_find_out()->driver, "kvm_amd");
 	struct x86_cpu was = *cpu;
 
+	if (host_leaves_gaps()) {
+		for (unsigned n = 0; n < 8; n++)
+			memset(cpu->xsave.legacy.st[n] + 10, 0, 6);
+		normalised[GAPS]++;
+	}
 	if (keeper != KERNEL)
 		return;
 	if (!host_keeps_pointers()) {

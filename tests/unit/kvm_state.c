@@ -78,9 +78,14 @@ static void slots(struct vm *vm)
 /* A machine that comes to the engine while it runs. What it is set up with stays. */
 static void options(void)
 {
-	struct vm *vm = test_vm_engine("interp", CLOCK_HOST, 64 * MiB, 1);
+	struct vm_config config = { .name = "test", .engine = "interp", .memory = 64 * MiB, .cpus = 1, .model = x86_model_find("v1") };
+	struct vm *vm;
 	uint64_t ns;
 
+	if (vm_create(&vm, &config)) {
+		ok(false, "a machine with engine interp");
+		return;
+	}
 	vm_reset(vm);
 	ok(!vm_engine_switch_with(vm, &kvm_engine, "irqchip=kernel", &ns) && kvm_of(vm)->irqchip, "a change to an engine with an option");
 	ok(vm_engine_switch_with(vm, &kvm_engine, "irqchip=kernel", &ns) == -EALREADY, "the same again");
@@ -88,7 +93,8 @@ static void options(void)
 		   vm->engine == &interp_engine, "another option is for another machine");
 	ok(!vm_engine_switch(vm, &kvm_engine, &ns) && kvm_of(vm)->irqchip, "without options: as it was set up");
 	vm_destroy(vm);
-	vm = test_vm_engine("interp", CLOCK_HOST, 64 * MiB, 1);
+	if (vm_create(&vm, &config))
+		return;
 	vm_reset(vm);
 	ok(vm_engine_switch_with(vm, &kvm_engine, "irqchip=none", &ns) == -EINVAL && !vm->engines[KVM_SLOT] &&
 		   !vm_engine_switch_with(vm, &kvm_engine, "irqchip=user", &ns) && !kvm_of(vm)->irqchip, "one that there is not leaves no trace");
