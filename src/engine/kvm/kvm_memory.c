@@ -112,17 +112,23 @@ int kvm_dirty_log(struct vm *vm, const struct memory_region *r, uint64_t *bitmap
 	return r->kind == MEMORY_RAM ? -ENOENT : 0;
 }
 
-/* When a slot goes, the kernel drops all that it derived from memory. One comes and goes where nothing else is. */
+/* When a slot goes, the kernel drops all that it derived from memory. One comes and goes where nothing else is; one at a time. */
 int kvm_forget_tables(struct vm *vm)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct kvm_vm *k = kvm_of(vm);
 	struct kvm_userspace_memory_region region = {
 		.slot = KVM_REGIONS, .guest_phys_addr = BIT(39) - X86_PAGE_SIZE, .memory_size = X86_PAGE_SIZE, .userspace_addr = (uintptr_t)k->view,
 	};
-	int error = kvm_call(k->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	int error;
 
+	pthread_mutex_lock(&lock);
+	error = kvm_call(k->fd, KVM_SET_USER_MEMORY_REGION, &region);
 	region.memory_size = 0;
-	return error < 0 ? error : kvm_call(k->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	if (error >= 0)
+		error = kvm_call(k->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	pthread_mutex_unlock(&lock);
+	return error;
 }
 
 int kvm_memory_init(struct vm *vm)
