@@ -18,11 +18,11 @@ if ((EUID)) || ! unshare --mount true 2>/dev/null; then
         exit
 fi
 
-# in_dev NODE WHO: the line on kvm, where NODE makes /dev/kvm, and WHO is root or nobody.
+# in_dev NODE WHO: the line on kvm, where NODE makes /dev/kvm, and WHO is root or nobody; with what $shim answers, if that is set.
 cp "$DOPPEL" "$scratch/doppel"
 chmod 755 "$scratch" "$scratch/doppel"
 in_dev() {
-        local as=''
+        local as=${shim:+env LD_PRELOAD=$shim}
         [[ $2 == root ]] || as='setpriv --reuid 65534 --regid 65534 --clear-groups'
         # shellcheck disable=SC2016 # the inner shell expands it
         unshare --mount bash -c 'mkdir "$3"; mount -t tmpfs none "$3" && mknod -m 666 "$3/null" c 1 3 && mount --move "$3" /dev &&
@@ -39,3 +39,37 @@ contains "a device of another driver" "$(in_dev 'mknod -m 666 /dev/kvm c 1 3' ro
 contains 'no rights, and a group that has them' "$(in_dev "mknod -m 660 /dev/kvm c 1 3; chgrp $group /dev/kvm" nobody)" \
         "no rights on /dev/kvm: sudo usermod -aG $group \$USER"
 contains 'no rights, and no group that has them' "$(in_dev 'mknod -m 600 /dev/kvm c 1 3' nobody)" 'sudo setfacl -m u:$USER:rw /dev/kvm'
+
+# A host where somebody else's hypervisor is at work: the kernel then makes no VM.
+if ! command -v cc >/dev/null || [[ $DOPPEL == *-san/* ]]; then
+        skip 'another hypervisor' 'needs a compiler, and a build without sanitizers'
+        exit
+fi
+cc -x c -shared -fPIC -o "$scratch/shim.so" - <<'C'
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int ioctl(int fd, unsigned long request, ...)
+{
+        va_list list;
+        va_start(list, request);
+        void *argument = va_arg(list, void *);
+        va_end(list);
+        if (request == KVM_GET_API_VERSION)
+                return KVM_API_VERSION;
+        if (request == KVM_CHECK_EXTENSION)
+                return 1;
+        if (request == KVM_GET_VCPU_MMAP_SIZE)
+                return 4096;
+        if (request != KVM_CREATE_VM)
+                return (int)syscall(SYS_ioctl, fd, request, argument);
+        errno = EBUSY;
+        return -1;
+}
+C
+shim=$scratch/shim.so
+line=$(in_dev 'mknod -m 666 /dev/kvm c 1 3' root)
+contains 'another hypervisor: says so' "$line" 'kvm     no  '
+contains 'another hypervisor: what helps' "$line" "another hypervisor has this host's virtualization (VirtualBox, VMware): end its machines"
