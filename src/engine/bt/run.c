@@ -137,18 +137,21 @@ static void *resume(struct bt *bt, uint32_t code)
 }
 
 /* To the start of a block. The instruction behind STI or MOV SS runs before anything else happens: then past where the block
- * would leave. */
+ * would leave. So does the one that the handler of a fault returns to, which RFLAGS.RF is set for until it is done: without breakpoints that
+ * is seen by an interrupt before it only. */
 static void *start(struct bt *bt, struct bt_block *b)
 {
-	bool shadow = bt->vcpu->core.cpu.interrupt_shadow;
+	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
+	bool at_once = cpu->interrupt_shadow || (cpu->rflags & FLAG_RF);
 	uint64_t rip = bt->vcpu->core.cpu.gpr[X86_GPR_RIP];
 
 	keys_check(bt);
 	bt->state->page = rip & X86_PAGE_MASK;
 	bt_jump_set(bt, b, rip);
-	if (!shadow)
+	if (!at_once)
 		return resume(bt, b->entry);
-	bt->vcpu->core.cpu.interrupt_shadow = 0;
+	cpu->interrupt_shadow = 0;
+	cpu->rflags &= ~FLAG_RF;
 	if (bt->counting)
 		bt->state->count += b->count;
 	return resume(bt, b->body);
@@ -179,7 +182,7 @@ static bool needs_engine(const struct bt *bt)
 	const struct x86_cpu *cpu = &core->cpu;
 
 	return !*(volatile uint64_t *)&bt->state->run_mask || (int64_t)bt->state->count >= 0 || cpu->activity != X86_RUNNING ||
-	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending)) || cpu->event_pending || cpu->pending_debug || (cpu->rflags & (FLAG_TF | FLAG_RF)) ||
+	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending)) || cpu->event_pending || cpu->pending_debug || (cpu->rflags & FLAG_TF) ||
 	       (cpu->dr[7] & 0xff) || (cpu->nmi_pending && !cpu->nmi_blocked) || (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) ||
 	       bt->holder.has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !mode_fits(core) || !stack_fits(core);
 }
@@ -410,7 +413,7 @@ static bool must_step(const struct bt *bt, const struct run_limit *limit)
 	const struct vcpu *vcpu = bt->vcpu;
 	const struct x86_cpu *cpu = &vcpu->core.cpu;
 
-	return event_due(vcpu) || bt->interpret || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) ||
+	return event_due(vcpu) || bt->interpret || (cpu->rflags & FLAG_TF) || (cpu->dr[7] & 0xff) ||
 	       limit->icount - vcpu->core.icount <= BT_BLOCK_MAX || (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
 }
 
