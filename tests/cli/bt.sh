@@ -86,6 +86,13 @@ check 'stats: guest code and host code have sizes' "$err" [ "$(counter bt.host_b
 # At one addition a cycle the loop takes 20 ms or more: most of the time is in translated code.
 check 'stats: most of the time is in translated code' "$err" [ "$(counter bt.ns.translated)" -gt "$(awk '/^bt.ns\./ && !/translated|outside|halted/ { n += $2 } END { print n + 0 }' <<<"$err")" ]
 
+# A stack that is a group, and in between PUSH of memory, whose value must not be taken for where the group is: mov esp,0x180000; mov ecx,5000;
+# 1: push eax; push ebx; push [0x100000]; pop edx; pop ebx; pop eax; dec ecx; jnz 1b
+kernel pushes '\xbc\x00\x00\x18\x00\xb9\x88\x13\x00\x00\x50\x53\xff\x35\x00\x00\x10\x00\x5a\x5b\x58\x49\x75\xf2\xb0\x00\xe6\xf4\xf4'
+capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/pushes" --debug-exit 0xf4 --serial none --stats
+equal 'stats: the pushes became hot' "$(counter bt.hot)" 1
+equal 'stats: and reach their stack' "$(counter bt.fault.else)" 0
+
 capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/counted" --debug-exit 0xf4 --serial none --trace bt
 matches 'a block that is hot is printed again' '^bt: block 1 of cpu0 is hot: RIP 0x100005; 24 instructions become [0-9]+ bytes'
 matches 'with its rounds' '^bt:   100008  jnz 0x100005 +\| +[0-9a-f]+  jz 0x'

@@ -350,6 +350,8 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 
 	if (!g)
 		return false;
+	if (e->wrote) /* by this instruction's first access: PUSH and CALL of memory have two */
+		t->held = GROUP_NONE;
 	if (!(t->ready & BIT(n))) {
 		if (g->first != t->step || !lowest(t, i, disp, s->at[which]))
 			return false;
