@@ -20,10 +20,12 @@ void x86_store_wide(struct x86_core *core, const struct insn *i, gva_t gva, unsi
 void sse_raise(struct x86_core *core, const struct insn *i, uint32_t flags)
 {
 	uint32_t *mxcsr = &core->cpu.xsave.legacy.mxcsr;
-	if (flags & MXCSR_PRECOMPUTATION & ~(*mxcsr >> MXCSR_MASK_SHIFT))
+	if (i->op == X86_OP_DPPS || i->op == X86_OP_DPPD || i->op == X86_OP_VDPPS || i->op == X86_OP_VDPPD)
+		flags = sse_unmasked_flags(core, i, flags);
+	else if (flags & MXCSR_PRECOMPUTATION & ~(*mxcsr >> MXCSR_MASK_SHIFT))
 		flags &= MXCSR_PRECOMPUTATION;
 	else if (flags & (MXCSR_OE | MXCSR_UE) & ~(*mxcsr >> MXCSR_MASK_SHIFT))
-		flags = sse_unbounded_flags(core, i, flags);
+		flags = sse_unmasked_flags(core, i, flags);
 	*mxcsr |= flags;
 	x86_raise(core, i, core->cpu.cr4 & CR4_OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
 }

@@ -161,9 +161,9 @@ static inline void mmx_set(struct x86_core *core, unsigned n, uint64_t value)
  * the processor would set, and raises #XM or #UD. */
 _Noreturn void sse_raise(struct x86_core *, const struct insn *i, uint32_t flags);
 
-/* sse_inexact.c -- The flags of i, which has an unmasked overflow or underflow, with PE as the processor sets it. Its destination is not written
- * yet. */
-uint32_t sse_unbounded_flags(struct x86_core *, const struct insn *i, uint32_t flags);
+/* sse_inexact.c -- The flags of i, which has an unmasked overflow or underflow, with PE as the processor sets it; of DPPS and DPPD, with any
+ * unmasked exception, those of the steps that were done. Its destination is not written yet. */
+uint32_t sse_unmasked_flags(struct x86_core *, const struct insn *i, uint32_t flags);
 
 /* Runs the instruction `host` under the rounding, DAZ and FTZ of `control`, all exceptions masked; its flags are then
  * in core->mxcsr_after. (In the core, since a local variable in memory costs an exec function its tail call.) */

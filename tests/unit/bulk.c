@@ -171,14 +171,9 @@ static void copy_mxcsr(uint32_t bits, const struct outcome *host, struct outcome
 }
 
 /* Each makes `ours` what it would be if it did as the host, where that is excused; the comparison decides. */
-static void excuse_precision(const struct outcome *host, struct outcome *ours)
-{
-	if (ours->end.vector == VECTOR_XM && host->state.fx.mxcsr & ~(host->state.fx.mxcsr >> 7) & 0x18)
-		copy_mxcsr(0x20, host, ours);
-}
 static void excuse_dot_product(const struct outcome *host, struct outcome *ours)
 {
-	if (ours->end.vector == VECTOR_XM && dot_product(hosttwin_insn.op))
+	if (ours->end.vector == VECTOR_XM && dot_product(hosttwin_insn.op) && !is_amd())
 		copy_mxcsr(0x3f, host, ours);
 }
 static void excuse_mmx_fault(const struct outcome *host, struct outcome *ours)
@@ -301,8 +296,7 @@ static struct excuse {
 	void (*as_host)(const struct outcome *host, struct outcome *ours);
 	unsigned count;
 } excuses[] = {
-	{ "PE with an unmasked overflow or underflow: tells of the result with an unbounded exponent, which we do not know", excuse_precision, 0 },
-	{ "DPPS, DPPD: the processor raises by step, we by kind", excuse_dot_product, 0 },
+	{ "DPPS, DPPD: the flags of which steps are there beside an unmasked exception (as on AMD's; SDM: open)", excuse_dot_product, 0 },
 	{ "whether registers became MMX registers before a fault: the manual leaves it open", excuse_mmx_fault, 0 },
 	{ "CVTPI2PS from memory neither enters MMX state nor waits for x87 exceptions (AMD; SDM: it does)", excuse_cvtpi2ps, 0 },
 	{ "the mask of a gather that faulted: AMD leaves elements that are to come as they were (SDM: all ones)", excuse_gather, 0 },
