@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* See e1000.h: registers, interrupts and life of the card.
  *
- * The delay timers (RDTR, RADV, TIDV, TADV) are stored: an interrupt is held back by ITR alone. Not modelled: wake up, flow control, loopback,
+ * The delay timers (RDTR, RADV, TIDV, TADV) are stored: an interrupt is held back by ITR alone. Not modelled: wake up, flow control,
  * the TBI, flash and boot ROM. Registers that are not there read as zero. */
 #include "device/e1000.h"
 #include <string.h>
@@ -155,7 +155,7 @@ static void write_ctrl(struct e1000 *e, uint32_t value)
 		e1000_cause(e, ICR_LSC);
 }
 
-static bool can_receive(const struct e1000 *e)
+bool e1000_can_receive(const struct e1000 *e)
 {
 	return (e->r.rctl & RCTL_EN) && pci_is_master(&e->pci);
 }
@@ -193,7 +193,7 @@ static void written(struct e1000 *e, uint32_t at)
 	switch (at) {
 	case RCTL:
 	case RDT:
-		if (can_receive(e))
+		if (e1000_can_receive(e))
 			e1000_receive_waiting(e);
 		break;
 	case TCTL:
@@ -280,7 +280,7 @@ static void io_write(struct device *d, uint64_t offset, unsigned size, uint64_t 
 static void card_event(struct device *d, unsigned kind, const void *data, size_t len)
 {
 	struct e1000 *e = of(d);
-	if (len < sizeof(struct net_offload) || len > sizeof(struct net_offload) + NET_FRAME_MAX || !can_receive(e))
+	if (len < sizeof(struct net_offload) || len > sizeof(struct net_offload) + NET_FRAME_MAX || !e1000_can_receive(e) || e1000_is_looped(e))
 		return;
 	if (e->host.backlog.first || !e1000_receive(e, data, len)) {
 		net_backlog_keep(&e->host.backlog, e->host.net, data, len);

@@ -22,7 +22,7 @@ enum { /* ICR, ICS, IMS, IMC */
 	ICR_TXDW = BIT(0), ICR_TXQE = BIT(1), ICR_LSC = BIT(2), ICR_RXDMT0 = BIT(4), ICR_RXO = BIT(6), ICR_RXT0 = BIT(7), ICR_MDAC = BIT(9),
 };
 enum { /* RCTL */
-	RCTL_EN = BIT(1), RCTL_UPE = BIT(3), RCTL_MPE = BIT(4), RCTL_LPE = BIT(5), RCTL_RDMTS = 8, RCTL_MO = 12, RCTL_BAM = BIT(15),
+	RCTL_EN = BIT(1), RCTL_UPE = BIT(3), RCTL_MPE = BIT(4), RCTL_LPE = BIT(5), RCTL_LBM = BIT(6) | BIT(7), RCTL_RDMTS = 8, RCTL_MO = 12, RCTL_BAM = BIT(15),
 	RCTL_BSIZE = 16, RCTL_VFE = BIT(18), RCTL_BSEX = BIT(25), RCTL_SECRC = BIT(26),
 };
 #define TCTL_EN BIT(1)
@@ -102,6 +102,9 @@ uint32_t e1000_eeprom_state(const struct e1000 *);
 void e1000_eeprom_read(struct e1000 *, uint32_t value);
 void e1000_phy_reset(struct e1000 *);
 void e1000_phy_access(struct e1000 *, uint32_t value);
+bool e1000_is_looped(const struct e1000 *); /* what it sends comes back to it, and nothing else does */
+/* e1000.c */
+bool e1000_can_receive(const struct e1000 *);
 /* e1000_receive.c -- False: there is no room now. Data: a struct net_offload, and the frame. */
 bool e1000_receive(struct e1000 *, const uint8_t *data, size_t size);
 void e1000_receive_waiting(struct e1000 *);

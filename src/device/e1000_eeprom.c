@@ -22,6 +22,7 @@ enum { /* IEEE 802.3, 22.2.4; above 15 the maker's */
 	PHY_CONTROL = 0, PHY_STATUS = 1, PHY_ID = 2, PHY_ID_LOW = 3, PHY_ADVERTISE = 4, PHY_PARTNER = 5, PHY_EXPANSION = 6, PHY_1000_CONTROL = 9,
 	PHY_1000_STATUS = 10, PHY_EXTENDED = 15, PHY_OWN_CONTROL = 16, PHY_OWN_STATUS = 17, PHY_OWN_EXTENDED = 20,
 };
+#define PHY_CONTROL_LOOP BIT(14)
 #define PHY_CONTROL_ONCE 0x8200u /* reset, restart of negotiation: they read as 0 */
 
 /* ---- EEPROM ------------------------------------------------------------------------------------------------------------- */
@@ -134,4 +135,9 @@ void e1000_phy_access(struct e1000 *e, uint32_t value)
 	e->r.mdic = value | MDIC_READY;
 	if (value & MDIC_INTERRUPT)
 		e1000_cause(e, ICR_MDAC);
+}
+
+bool e1000_is_looped(const struct e1000 *e)
+{
+	return (e->r.rctl & RCTL_LBM) || (e->r.phy[PHY_CONTROL] & PHY_CONTROL_LOOP);
 }
