@@ -6,19 +6,11 @@
  * not stepped on its entry, and a SYSRET that sets TF traps before the first instruction of the user. */
 #include "x86/exec_system.h"
 #include "x86/segment.h"
-
-#define FLAT_CODE (SEGA_P | SEGA_S | SEGA_CODE | SEGA_READABLE | SEGA_ACCESSED | SEGA_G)
-#define FLAT_DATA (SEGA_P | SEGA_S | SEGA_WRITABLE | SEGA_ACCESSED | SEGA_G | SEGA_DB)
+#include "x86/syscall.h"
 
 static void load_flat(struct x86_core *core, uint16_t cs, uint16_t ss, unsigned cpl, bool code64)
 {
-	struct x86_cpu *cpu = &core->cpu;
-	uint32_t dpl = cpl << SEGA_DPL_SHIFT;
-
-	cpu->seg[SEG_CS] = (struct x86_segment){ .limit = 0xffffffff,
-						  .attr = FLAT_CODE | dpl | (code64 ? SEGA_L : SEGA_DB),
-						  .selector = cs };
-	cpu->seg[SEG_SS] = (struct x86_segment){ .limit = 0xffffffff, .attr = FLAT_DATA | dpl, .selector = ss };
+	x86_load_flat(&core->cpu, cs, ss, cpl, code64);
 	x86_mode_update(core);
 }
 
@@ -49,7 +41,7 @@ EXEC(sysret)
 	PRIVILEGED(core, i);
 	if (to64 && !x86_canonical(cpu->gpr[RCX]))
 		x86_raise_error(core, i, VECTOR_GP, 0);
-	x86_flags_set(core, (cpu->gpr[R11] & 0x3c7fd7) | FLAG_FIXED);
+	x86_flags_set(core, (cpu->gpr[R11] & SYSRET_FLAGS) | FLAG_FIXED);
 	load_flat(core, (uint16_t)((selector + (to64 ? 16 : 0)) | 3), (uint16_t)((selector + 8) | 3), 3, to64);
 	x86_step_decided(core, cpu->rflags & FLAG_TF);
 	x86_leave_at(core, i, to64 ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX]);

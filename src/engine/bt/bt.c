@@ -20,6 +20,7 @@ CHECK(BT_DISPATCH, dispatch);
 CHECK(BT_GROUP, group);
 CHECK(BT_RANGE_MASK, range_mask);
 CHECK(BT_HOT, hot);
+CHECK(BT_QUICK, quick);
 CHECK(BT_PAGE, page);
 CHECK(BT_FPU_PAGE, fpu_page);
 CHECK(BT_POLL, poll);
@@ -68,7 +69,7 @@ static void state_init(struct bt *bt)
 	struct x86_core *core = &bt->vcpu->core;
 
 	*bt->state = (struct bt_state){
-		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry, .quick = bt_quick_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,

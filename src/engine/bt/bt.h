@@ -24,7 +24,7 @@ struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
 	uint8_t pad[BT_GROUP + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
 	uint64_t group[8], range_mask[8];
-	void *hot;
+	void *hot, *quick;
 	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
@@ -223,7 +223,7 @@ struct bt {
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
-		uint64_t misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
+		uint64_t quick, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
 };
@@ -347,6 +347,9 @@ int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
 /* Vector, x87 and MXCSR state is in the core afterwards, and the host's own in the processor. */
 void bt_fp_leave(struct bt *);
 
+/* quick.c -- Called by enter.S as well, but with the guest's vector registers in place, which it leaves alone. NULL: bt_c_exec is to be called. */
+void *bt_quick(struct bt_state *, uint32_t insn);
+
 /* signal.c -- Takes SIGSEGV, SIGBUS and SIGFPE of translated code. */
 void bt_signals_init(void);
 /* Makes the calling thread's signals run on a stack of their own. */
@@ -355,5 +358,5 @@ void bt_signals_thread(struct bt *);
 /* enter.S */
 void bt_enter(struct bt_state *, void *host);
 void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
-	bt_fpu_entry(void), bt_hot_entry(void);
+	bt_fpu_entry(void), bt_hot_entry(void), bt_quick_entry(void);
 void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned16(void);

@@ -143,6 +143,12 @@ void emit_table(struct emit *e, unsigned to, unsigned index, bool scaled)
 	emit_load(e, to, operand_sum(HOST_STATE, index, scaled ? 3 : 0, 0));
 }
 
+void emit_store_constant(struct emit *e, int32_t field, uint32_t value)
+{
+	emit_op(e, false, 0xc7, 0, state_at(field));
+	emit32(e, value);
+}
+
 void emit_jump_through(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 4, rm); }
 void emit_call_through(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 2, rm); }
 

@@ -64,6 +64,8 @@ void emit_crc32(struct emit *, unsigned to, unsigned from);
 void emit_rorx(struct emit *, unsigned to, unsigned from, unsigned count);
 /* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);
+/* MOV of 32 bits to a field of struct bt_state */
+void emit_store_constant(struct emit *, int32_t field, uint32_t value);
 void emit_jump_through(struct emit *, struct operand);
 void emit_call_through(struct emit *, struct operand);
 /* A jump with a displacement of 32 bits; returns where that stands. cc: a condition, or < 0 */

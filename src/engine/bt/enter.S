@@ -44,7 +44,9 @@ resume:
 	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	vinsertf128 $1, XSAVE_YMM + 16*\n(%rax), %ymm\n, %ymm\n
 	.endr
-3:	mov BT_CORE(%rsp), %rcx
+3:
+resume_general:
+	mov BT_CORE(%rsp), %rcx
 	mov 8*10(%rcx), %rax
 	mov 8*11(%rcx), %rdx
 	mov 8*15(%rcx), %rbx
@@ -67,7 +69,13 @@ resume:
 	mov 8*12(%rcx), %r12
 	mov 8*13(%rcx), %r13
 	mov 8*14(%rcx), %r14
+	mov BT_ADDRESS(%rsp), %r15 /* where a jump goes to, if it is one */
 	jmp *BT_TARGET(%rsp)
+
+resume_quick:
+	mov BT_RSP(%rbx), %rsp
+	mov %rax, BT_TARGET(%rsp)
+	jmp resume_general
 	.size bt_enter, . - bt_enter
 
 .macro ENTRY name, function
@@ -90,9 +98,8 @@ resume:
 	ENTRY bt_fpu_entry, bt_c_fpu
 	ENTRY bt_hot_entry, bt_c_hot
 
-/* R15: the C function, ECX: its second argument. */
-	.p2align 4
-leave:
+/* Guest registers but vectors, and flags, go to where C code looks for them. R15: the C function, ECX: its second argument. */
+.macro SAVE
 	mov %r15, BT_TARGET(%rsp)
 	mov %rcx, BT_ARGUMENT(%rsp)
 	mov BT_CORE(%rsp), %r15
@@ -118,6 +125,30 @@ leave:
 	mov %rax, 8*10(%r15)
 	mov %rcx, 8*11(%r15)
 	mov %rdx, 8*15(%r15)
+.endm
+
+	.globl bt_quick_entry
+	.type bt_quick_entry, @function
+	.p2align 4
+bt_quick_entry:
+	mov %r15, BT_ADDRESS(%rsp)
+	lea bt_c_exec(%rip), %r15
+	SAVE
+	mov %rsp, %rbx
+	lea -BT_STATE_SIZE(%rsp), %rdi
+	mov BT_ARGUMENT(%rsp), %esi
+	mov BT_C_STACK(%rsp), %rsp
+	call bt_quick
+	test %rax, %rax
+	jnz resume_quick
+	mov %rbx, %rsp
+	jmp leave_vectors
+	.size bt_quick_entry, . - bt_quick_entry
+
+	.p2align 4
+leave:
+	SAVE
+leave_vectors:
 	mov BT_XSAVE(%rsp), %rax
 	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	movaps %xmm\n, XSAVE_XMM + 16*\n(%rax)

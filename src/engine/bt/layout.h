@@ -7,9 +7,10 @@
 #define BT_JUMPS (-0x101000) /* host addresses by a hash of RIP, user code; then supervisor code */
 
 /* Farther away */
-#define BT_GROUP (-568)      /* host addresses of groups: group.c */
-#define BT_RANGE_MASK (-504) /* of the page offset, what lies above the low 2, 3, ... 9 bits */
-#define BT_HOT (-440)        /* entry of enter.S */
+#define BT_GROUP (-576)      /* host addresses of groups: group.c */
+#define BT_RANGE_MASK (-512) /* of the page offset, what lies above the low 2, 3, ... 9 bits */
+#define BT_HOT (-448)        /* entries of enter.S */
+#define BT_QUICK (-440)
 #define BT_PAGE (-432)       /* linear address of the page that a block for any address runs at */
 #define BT_FPU_PAGE (-424)   /* the same, when the instruction that FIP tells of ran */
 #define BT_POLL (-416)

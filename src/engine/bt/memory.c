@@ -151,6 +151,13 @@ void memory_jump_if_zero(struct translation *t, struct stub stub)
 	t->pending[t->shorts++].stub = stub_add(t, stub);
 }
 
+void memory_exec(struct translation *t)
+{
+	unsigned stub = stub_add(t, (struct stub){ .kind = STUB_EXEC });
+
+	t->stub[stub].fix = emit_jump(&t->e, -1);
+}
+
 void memory_exec_if_zero(struct translation *t)
 {
 	memory_jump_if_zero(t, (struct stub){ .kind = STUB_EXEC });

@@ -174,6 +174,7 @@ void bt_stats(struct vm *vm, FILE *out)
 	fprintf(out, "bt.misses %lu\nbt.fills %lu\nbt.faults %lu\nbt.upgrades %lu\n", SUM(misses), SUM(fills), SUM(faults), SUM(upgrades));
 	row(out, "", "undefined_again", SUM(undefined));
 	fprintf(out, "bt.table_flushes %lu\nbt.page_flushes %lu\nbt.interpreted %lu\n", SUM(table_flushes), SUM(page_flushes), SUM(steps));
+	row(out, "", "quick", SUM(quick));
 	print_reasons(vm, out);
 	print_flushes(vm, out);
 	print_times(vm, out);

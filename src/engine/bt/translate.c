@@ -24,11 +24,11 @@ static bool is_vector(const struct insn *i)
 	return i->op >= X86_OP_FADD || (i->op >= X86_OP_FXSAVE && i->op <= X86_OP_XRSTOR64);
 }
 
-static void call_exec(struct emit *e, uint32_t id)
+static void call_exec(struct emit *e, uint32_t id, unsigned op)
 {
 	emit8(e, 0xb8 | HOST_X);
 	emit32(e, id);
-	emit_jump_through(e, state_at(BT_EXEC));
+	emit_jump_through(e, state_at(op == X86_OP_SYSCALL || op == X86_OP_SYSRET || op == X86_OP_RDTSC ? BT_QUICK : BT_EXEC));
 }
 
 /* What leads into its host code from elsewhere (a stub that found the entry of a misaligned access) leads to behind the table access, and so to
@@ -39,7 +39,7 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 
 	if (rec[1].code < rec->code + BT_CALL_EXEC_SIZE || rec->calls_exec)
 		return;
-	call_exec(&e, (uint32_t)(rec - bt->insn));
+	call_exec(&e, (uint32_t)(rec - bt->insn), rec->insn.op);
 	rec->trouble = BT_SITE_GIVEN_UP;
 	bt_cool_down(bt, &bt->block[rec->block]);
 }
@@ -49,6 +49,22 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 static void move_stack(struct translation *t, int32_t by)
 {
 	emit_op(&t->e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, by));
+}
+
+/* The exec function does the instruction if the value in the host register is not aligned as the stack is. */
+static void want_aligned(struct translation *t, unsigned host)
+{
+	emit_pext(&t->e, HOST_X, host, state_at(BT_LOW_MASK + (t->width == 8 ? 16 : 8)));
+	uint32_t ok = emit_short(&t->e, 0xe3);
+	memory_exec(t);
+	emit_patch_short(&t->e, ok, t->e.at);
+}
+
+/* The value in HOST_T becomes RSP, if it is aligned. */
+static void set_stack(struct translation *t)
+{
+	want_aligned(t, HOST_T);
+	emit_op(&t->e, t->width == 8, 0x8b, HOST_GUEST_RSP, operand_reg(HOST_T));
 }
 
 static bool push(struct translation *t, const struct insn *i)
@@ -92,10 +108,15 @@ static bool pop(struct translation *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 
-	if (i->osize != t->width || i->form != FORM_R || i->dst == RSP * 8)
+	if (i->osize != t->width || i->form != FORM_R)
 		return false;
 	unsigned host = guest_host(i->dst / 8);
 	struct operand top = memory_stack(t, 0, t->width, false, ALIGNED);
+	if (i->dst == RSP * 8) {
+		emit_op(e, t->width == 8, 0x8b, HOST_T, top);
+		set_stack(t);
+		return true;
+	}
 	emit_op(e, t->width == 8, 0x8b, host == HOST_NONE ? HOST_T : host, top);
 	if (host == HOST_NONE)
 		emit_store(e, guest_slot(i->dst / 8), HOST_T);
@@ -120,101 +141,6 @@ static bool leave(struct translation *t, const struct insn *i)
 	emit_op(e, wide, 0x8d, HOST_GUEST_RSP, operand_at(RBP, (int)t->width));
 	emit_mov(e, RBP, HOST_T);
 	return true;
-}
-
-/* --- what the kernel does at each entry and exit --- */
-
-static void store_constant(struct emit *e, int32_t field, uint32_t value)
-{
-	emit_op(e, false, 0xc7, 0, state_at(field));
-	emit32(e, value);
-}
-
-static void add_field(struct emit *e, int32_t field)
-{
-	emit_load(e, HOST_X, state_at(field));
-	emit_lea(e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
-}
-
-static bool pushf(struct translation *t, const struct insn *i)
-{
-	struct emit *e = &t->e;
-
-	if (i->osize != t->width)
-		return false;
-	emit8(e, 0x9c); /* PUSHF; POP R15: there is room for that before struct bt_state */
-	emit8(e, 0x41);
-	emit8(e, 0x5f);
-	emit_pext(e, HOST_T, HOST_T, state_at(BT_ARITH_MASK));
-	emit_pdep(e, HOST_T, HOST_T, state_at(BT_ARITH_MASK));
-	add_field(e, BT_RFLAGS);
-	add_field(e, BT_IF);
-	add_field(e, BT_AC);
-	emit_store(e, state_at(BT_SAVED), HOST_T);
-	struct operand top = memory_stack(t, -(int)t->width, t->width, true, ALIGNED);
-	emit_lea(e, HOST_X, top);
-	emit_load(e, HOST_T, state_at(BT_SAVED));
-	emit_op(e, t->width == 8, 0x89, HOST_T, operand_at(HOST_X, 0));
-	move_stack(t, -(int)t->width);
-	return true;
-}
-
-/* The instruction behind it runs before any interrupt: there must be one in this block, where none is taken. What waits for
- * the interrupt flag is a case for the exec function. */
-static bool sti(struct translation *t, const struct insn *i)
-{
-	if (t->id + 1 == t->block->insn + t->block->count)
-		return false;
-	emit_load(&t->e, HOST_X, state_at(BT_NO_EVENT));
-	memory_exec_if_zero(t);
-	store_constant(&t->e, BT_IF, FLAG_IF);
-	return true;
-}
-
-static bool swapgs(struct translation *t)
-{
-	struct emit *e = &t->e;
-	struct operand kernel = operand_at(HOST_T, offsetof(struct x86_core, cpu.kernel_gs_base));
-
-	emit_load(e, HOST_T, state_at(BT_CORE));
-	emit_load(e, HOST_X, kernel);
-	emit_store(e, state_at(BT_SAVED), HOST_X);
-	emit_load(e, HOST_X, state_at(BT_GS_BASE));
-	emit_store(e, kernel, HOST_X);
-	emit_load(e, HOST_X, state_at(BT_SAVED));
-	emit_store(e, operand_at(HOST_T, offsetof(struct x86_core, cpu.seg[SEG_GS].base)), HOST_X);
-	emit_store(e, state_at(BT_GS_BASE), HOST_X);
-	return true;
-}
-
-static bool set_ac(struct translation *t, bool ac)
-{
-	struct emit *e = &t->e;
-
-	if (!x86_has(&t->bt->vcpu->core, FEATURE_SMAP))
-		return false;
-	emit_load(e, HOST_STATE, state_at(BT_RSPS + 8 * ac));
-	emit_store(e, state_at(BT_RSP), HOST_STATE);
-	store_constant(e, BT_AC, ac ? FLAG_AC : 0);
-	return true;
-}
-
-static bool system_emit(struct translation *t, const struct insn *i)
-{
-	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
-
-	if (i->op == X86_OP_PUSHFQ || i->op == X86_OP_PUSHFD)
-		return pushf(t, i);
-	if (!supervisor)
-		return false;
-	switch (i->op) {
-	case X86_OP_CLI: return store_constant(&t->e, BT_IF, 0), true;
-	case X86_OP_STI: return sti(t, i);
-	case X86_OP_SWAPGS: return t->width == 8 && swapgs(t);
-	case X86_OP_STAC: return set_ac(t, true);
-	case X86_OP_CLAC: return set_ac(t, false);
-	default: return false;
-	}
 }
 
 /* --- instructions as themselves --- */
@@ -251,6 +177,13 @@ static bool keeps_stack(const struct translation *t, const struct insn *i)
 		return multiple;
 	return i->op == X86_OP_LEA && i->base == RSP * 8 && i->scaled >= 16 * 8 && !(i->disp & (t->width - 1)) && i->asize == t->width &&
 	       i->seg == SEG_FLAT;
+}
+
+/* SUB of a register from RSP, and ADD: it stays aligned if the register is. */
+static bool moves_stack(const struct translation *t, const struct insn *i)
+{
+	return (i->op == X86_OP_ADD || i->op == X86_OP_SUB) && i->form == FORM_RR && i->size == t->width && i->dst == RSP * 8 && i->src < 16 * 8 &&
+	       guest_host(i->src / 8) != HOST_NONE;
 }
 
 static bool writes(const struct shape_register *r, unsigned guest)
@@ -306,27 +239,13 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 		vector |= r[n]->kind == SHAPE_VECTOR;
 		stack |= writes(r[n], RSP);
 	}
-	if (stack && !keeps_stack(t, i) && !(i->op == X86_OP_MOV && writes(&s->reg, RSP) && i->size == t->width) &&
+	if (stack && !keeps_stack(t, i) && !moves_stack(t, i) && !(i->op == X86_OP_MOV && writes(&s->reg, RSP) && i->size == t->width) &&
 	    !(i->op == X86_OP_MOV && writes(&s->rm, RSP) && !s->has_memory && i->size == t->width) &&
 	    !(i->op == X86_OP_LEA && i->size == t->width))
 		return false;
 	if (s->vex && vector && !t->bt->avx)
 		return false;
 	return !s->has_memory || i->op == X86_OP_LEA || (is_x87(s) && s->memory_size == 10) || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
-}
-
-/* The value in HOST_T becomes RSP, if it is aligned; else the instruction is done by its exec function. */
-static void set_stack(struct translation *t)
-{
-	struct emit *e = &t->e;
-	uint32_t ok;
-
-	emit_pext(e, HOST_X, HOST_T, state_at(BT_LOW_MASK + (t->width == 8 ? 16 : 8)));
-	ok = emit_short(e, 0xe3);
-	unsigned stub = stub_add(t, (struct stub){ .kind = STUB_EXEC });
-	t->stub[stub].fix = emit_jump(e, -1);
-	emit_patch_short(e, ok, e->at);
-	emit_op(e, t->width == 8, 0x8b, HOST_GUEST_RSP, operand_reg(HOST_T));
 }
 
 /* MOV to RSP */
@@ -452,6 +371,8 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 
 	if (uses_fpu(i, s))
 		memory_want_fpu(t);
+	if (moves_stack(t, i))
+		want_aligned(t, guest_host(i->src / 8));
 	if (s->has_memory) {
 		unsigned size = s->memory_size;
 		if ((high || by_rcx) && in_slot(s))
@@ -494,7 +415,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 		return false;
 	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
 		memory_room(t);
-		store_constant(e, BT_FPU_LAST, t->id);
+		emit_store_constant(e, BT_FPU_LAST, t->id);
 		if (t->block->anywhere) {
 			emit_load(e, HOST_X, state_at(BT_PAGE));
 			emit_store(e, state_at(BT_FPU_PAGE), HOST_X);
@@ -503,7 +424,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 			if (ea.kind == EA_BASE)
 				emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
 			emit_store(e, state_at(BT_FPU_OPERAND), HOST_T);
-			store_constant(e, BT_FPU_LAST_MEMORY, t->id);
+			emit_store_constant(e, BT_FPU_LAST_MEMORY, t->id);
 		}
 	}
 	for (unsigned n = 0; n < a.used; n++)
@@ -605,7 +526,7 @@ bool translate_insn(struct translation *t)
 
 	memory_room(t);
 	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) {
-		call_exec(&t->e, t->id);
+		call_exec(&t->e, t->id, t->rec->insn.op);
 		return false;
 	}
 	for (unsigned tries = 0; tries < 2; tries++) {
@@ -622,7 +543,7 @@ bool translate_insn(struct translation *t)
 	}
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
-	call_exec(&t->e, t->id);
+	call_exec(&t->e, t->id, t->rec->insn.op);
 	return false;
 }
 

@@ -116,6 +116,8 @@ void memory_island(struct translation *, bool around);
 void memory_room(struct translation *);
 /* Would an island written now be within reach of all that wait for one? */
 bool memory_reachable(const struct translation *);
+/* The exec function does the instruction: jumps there. */
+void memory_exec(struct translation *);
 /* The exec function does the instruction if HOST_X is zero. */
 void memory_exec_if_zero(struct translation *);
 /* x87 state is in the processor behind this. */
@@ -138,6 +140,9 @@ bool translate_insn(struct translation *);
 void translate_prologue(struct translation *);
 void translate_count(struct translation *); /* of a block: counts its instructions, and jumps to a STUB_POLL if it is to be left */
 bool translate_plain_operand(const struct insn *, const struct x86_shape *);
+
+/* system.c -- What a kernel needs often. False: the exec function has to do it. */
+bool system_emit(struct translation *, const struct insn *i);
 
 /* flow.c -- The end of a block, or a branch. False: the exec function has to do it. */
 bool flow_emit(struct translation *, const struct insn *i);
