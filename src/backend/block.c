@@ -22,9 +22,9 @@ static const struct block_format *by_name(const char *name)
 	return NULL;
 }
 
-static const struct block_format *named(const char *name)
+const struct block_format *block_named(const char *name)
 {
-	const char *names[FORMATS_MAX];
+	const char *names[FORMATS_MAX] = { NULL };
 	unsigned count = 0;
 	const struct block_format *format = by_name(name);
 	if (format)
@@ -33,7 +33,10 @@ static const struct block_format *named(const char *name)
 		if (count < FORMATS_MAX)
 			names[count++] = f->name;
 	const char *nearest = option_nearest(name, names, count);
-	log_error("there is no image format %s%s%s%s", name, nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+	char text[128] = "";
+	for (unsigned i = 0, at = 0; i < count && at < sizeof(text); i++)
+		at += (unsigned)snprintf(text + at, sizeof(text) - at, "%s%s", i ? ", " : "", names[i]);
+	log_error("there is no image format %s%s%s", name, nearest ? "; did you mean " : "; there are ", nearest ? nearest : text);
 	return NULL;
 }
 
@@ -60,7 +63,7 @@ static const struct block_format *found(const char *path)
 
 int block_open(struct block **b, const char *path, const char *format, unsigned flags)
 {
-	const struct block_format *f = format ? named(format) : found(path);
+	const struct block_format *f = format ? block_named(format) : found(path);
 	if (!f)
 		return -EINVAL;
 	int error = f->open(b, path, flags);

@@ -39,7 +39,9 @@ struct block_format {
 SET_DECLARE(struct block_format, block_formats);
 #define BLOCK_FORMAT(object) SET_ADD(struct block_format, block_formats, object)
 
-/* block.c -- format NULL: found by looking. 0 or -errno, after an error. */
+/* block.c -- The format of that name; NULL after an error that says which there are. */
+const struct block_format *block_named(const char *name);
+/* format NULL: found by looking. 0 or -errno, after an error. */
 int block_open(struct block **, const char *path, const char *format, unsigned flags);
 void block_close(struct block *);
 int block_read(struct block *, uint64_t offset, void *, size_t);

@@ -57,6 +57,8 @@ int image_open(struct image **result, const char *spec, unsigned flags)
 		goto failed;
 	error = flags & IMAGE_WORDS ? option_words("--disk", rows, &image->words, image->text) : 0;
 	image->readonly = image->words.readonly || (flags & IMAGE_READONLY);
+	if (!error && image->words.format && !block_named(image->words.format))
+		error = -EINVAL;
 	if (!error) {
 		error = open_block(image);
 		error = error == -EINVAL ? -EIO : error; /* it is not how it was asked for */

@@ -128,6 +128,18 @@ static int add_consoles(struct cards *c, const struct card_options *o, struct bo
 	return EXIT_OK;
 }
 
+/* What was asked for twice is known before the board finds it out. */
+static int check_slots(const struct board_options *board)
+{
+	for (unsigned i = 0; i < board->cards; i++)
+		for (unsigned k = 0; k < i; k++)
+			if (board->card[i].slot && board->card[i].slot == board->card[k].slot) {
+				log_error("slot=%u was given to both %s and %s", board->card[i].slot, board->card[k].name, board->card[i].name);
+				return EXIT_USAGE;
+			}
+	return EXIT_OK;
+}
+
 int cards_open(struct cards *c, const struct card_options *o, struct board_options *board, const char *machine, bool firmware)
 {
 	int status = EXIT_OK;
@@ -153,7 +165,7 @@ int cards_open(struct cards *c, const struct card_options *o, struct board_optio
 		status = EXIT_USAGE;
 	if (!status && o->balloon && !add(c, board, &virtio_balloon_class, "balloon", 0))
 		status = EXIT_USAGE;
-	return status;
+	return status ? status : check_slots(board);
 }
 
 void cards_stop(struct cards *c)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* doppel pause, resume, reset, stats, engine, trace, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
+/* doppel pause, resume, reset, stats, balloon, engine, trace, stop, screen, screenshot, keys: ask a machine that runs to do something, through its control socket. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +116,20 @@ static int do_keys(int argc, char **argv)
 	status = line ? call(words[0], "keys", line) : EXIT_HOST;
 	free(line);
 	return status;
+}
+
+/* --- balloon --- */
+
+COMMAND(balloon, .summary = "Asks a machine's guest to give memory back", .usage = "NAME [SIZE]",
+	.notes = "SIZE is how much of its memory the guest is to do without, as 256M; 0: it gets all back. Without SIZE: how many bytes it has given.\n"
+		 "The machine must have been started with --balloon.\n");
+
+static int do_balloon(int argc, char **argv)
+{
+	const char *words[2] = { NULL };
+	int status = command_operands(&balloon_command, NULL, argc, argv, words, 1, 2);
+
+	return status >= 0 ? status : call(words[0], "balloon", words[1]);
 }
 
 /* --- engine --- */

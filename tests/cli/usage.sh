@@ -102,6 +102,12 @@ alone() { # NAME STATUS TEXT ARGUMENT...: as says, and nothing else is printed.
 alone "a disk on no bus" 2 "any.ide.virtio" run --kernel "$g" --disk "$scratch/disk,bus=scsi"
 alone "a disk in no slot" 2 "between 1 and 31" run --kernel "$g" --disk "$scratch/disk,slot=99"
 alone "a disk without queues" 2 "between 1 and 16" run --kernel "$g" --disk "$scratch/disk,queues=0"
+alone "a slot for two" 2 "both disk0 and net0" run --kernel "$g" --disk "$scratch/disk,slot=7" --net "socket=$scratch/net,slot=7"
+alone "a format that is none" 2 "there are .*qcow2" run --kernel "$g" --disk "$scratch/disk,format=vdi"
+alone "a format that is nearly one" 2 "did you mean qcow2" run --kernel "$g" --disk "$scratch/disk,format=qcow"
+alone "queues for a card without" 2 "only a virtio card" run --kernel "$g" --net "socket=$scratch/net,model=e1000,queues=2"
+alone "a guest with the host's number" 2 "between 3 and" run --kernel "$g" --vsock "$scratch/vsock,cid=2"
+alone "guests' sockets at a file" 1 "no socket" run --kernel "$g" --vsock "$scratch/text"
 alone "a disk that is less than a sector" 1 "three: 3 bytes" run --kernel "$g" --disk "$scratch/three"
 alone "a CD that is less than a block" 1 "three: 3 bytes" run --kernel "$g" --cdrom "$scratch/three"
 alone "no such network" 2 "there are user" run --kernel "$g" --net foo
