@@ -41,11 +41,9 @@ int machine_choose_engine(struct machine *m, const struct run_options *o)
 	if (options && engine->check_options(options + 1))
 		return EXIT_USAGE;
 	struct engine_report report;
-	int error = engine_check(engine, (unsigned)o->cpus, (enum clock_mode)o->clock, &report);
-	if (error) {
-		log_error("engine %s cannot run %s: %s", engine->name, error == -ENODEV ? "here" : "this machine", report.why);
+	int error = engine_require(engine, (unsigned)o->cpus, (enum clock_mode)o->clock, &report);
+	if (error)
 		return command_status(error);
-	}
 	if (why[0] && (o->engine || o->verbose || isatty(STDERR_FILENO))) /* who asks, or looks on, wants to know; a script's output stays what it was */
 		log_info("engine %s", why);
 	else if (o->verbose)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "engine/engine.h"
+#include "util/log.h"
 
 static bool before(const struct engine *a, const struct engine *b)
 {
@@ -33,15 +34,25 @@ int engine_check(const struct engine *engine, unsigned cpus, enum clock_mode clo
 	if (engine->probe(report) || !report->usable)
 		return -ENODEV;
 	if (clock == CLOCK_INSTRUCTIONS && !(report->capabilities & ENGINE_COUNTS))
-		snprintf(report->why, sizeof(report->why), "it does not count instructions, which --clock instructions needs; --engine interp does");
+		snprintf(report->why, sizeof(report->why), "it does not count instructions, which --clock instructions needs");
 	else if (cpus > 1 && clock != CLOCK_INSTRUCTIONS && !(report->capabilities & ENGINE_SMP))
-		snprintf(report->why, sizeof(report->why), "it runs one processor only; --engine interp runs more");
+		snprintf(report->why, sizeof(report->why), "it runs one processor only");
 	else if (report->cpus_max && cpus > report->cpus_max)
-		snprintf(report->why, sizeof(report->why), "it runs at most %u processor%s here; --engine interp runs more", report->cpus_max,
+		snprintf(report->why, sizeof(report->why), "it runs at most %u processor%s here", report->cpus_max,
 			 report->cpus_max == 1 ? "" : "s");
 	else
 		return 0;
 	return -EINVAL;
+}
+
+int engine_require(const struct engine *engine, unsigned cpus, enum clock_mode clock, struct engine_report *report)
+{
+	int error = engine_check(engine, cpus, clock, report);
+
+	if (error)
+		log_error(error == -ENODEV ? "engine %s cannot run here: %s" : "engine %s cannot run this machine: %s; --engine interp can", engine->name,
+			  report->why);
+	return error;
 }
 
 /* The preferred one, unless it turns out to be slower than another: a /dev/kvm without hardware behind it is. */

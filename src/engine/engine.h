@@ -73,6 +73,8 @@ SET_DECLARE(struct engine, engines);
 const struct engine *engine_find(const char *name);
 /* Can this host run it, and can it run such a machine? 0; -ENODEV: not this host; -EINVAL: not such a machine. Then report->why says so. */
 int engine_check(const struct engine *, unsigned cpus, enum clock_mode, struct engine_report *);
+/* The same, with log_error. */
+int engine_require(const struct engine *, unsigned cpus, enum clock_mode, struct engine_report *);
 /* The best one that can; *why says in one line what was chosen and why. */
 const struct engine *engine_default(unsigned cpus, enum clock_mode, char *why, size_t size);
 /* Walks the engines in a fixed order: by preference, then name. */

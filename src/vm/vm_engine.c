@@ -26,11 +26,8 @@ static uint64_t monotonic(void)
 static int check(const struct vm *vm, const struct engine *engine)
 {
 	struct engine_report report;
-	int error = engine_check(engine, vm->config.cpus, vm->config.clock, &report);
 
-	if (error)
-		log_error("engine %s cannot run %s: %s", engine->name, error == -ENODEV ? "here" : "this machine", report.why);
-	return error;
+	return engine_require(engine, vm->config.cpus, vm->config.clock, &report);
 }
 
 int vm_engine_choose(struct vm *vm)

@@ -49,7 +49,7 @@ contains 'little address space: doppel says which, and why' "$err" 'engine inter
 limited 20000000000 run --engine bt --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
 equal 'address space for one processor: it runs' "$status" "$ends"
 limited 20000000000 run --engine bt --cpus 2 --memory 16M --kernel "$scratch/small"
-equal 'address space for one processor: not two' "$status $err" '2 doppel: engine bt cannot run this machine: it runs at most 1 processor here; --engine interp runs more'
+equal 'address space for one processor: not two' "$status $err" '2 doppel: engine bt cannot run this machine: it runs at most 1 processor here; --engine interp can'
 limited 20000000000 run --engine auto --cpus 2 --memory 16M --kernel "$scratch/small" --debug-exit 0xf4 --serial none
 contains 'address space for one processor: another engine runs two' "$status $err" "$ends doppel: engine interp: "
 run --cpus 9

@@ -77,6 +77,37 @@ static const struct engine broken_engine = {
 };
 ENGINE(broken_engine);
 
+/* --- the choice: an engine that is faster than all, where it can run the machine --- */
+
+static struct engine_report fast_report;
+
+static int fast_probe(struct engine_report *report)
+{
+	*report = fast_report;
+	return 0;
+}
+
+static const struct engine fast_engine = { .name = "fast", .summary = "of the test", .slot = SLOT, .preference = 99, .probe = fast_probe };
+ENGINE(fast_engine);
+
+static void test_choice(void)
+{
+	static const struct { unsigned capabilities, cpus_max, cpus; enum clock_mode clock; const char *why; } rows[] = {
+		{ ENGINE_SMP, 0, 1, CLOCK_HOST, NULL }, { ENGINE_SMP, 0, 255, CLOCK_HOST, NULL }, { ENGINE_SMP, 2, 2, CLOCK_HOST, NULL },
+		{ ENGINE_SMP, 2, 3, CLOCK_HOST, "not fast: it runs at most 2 processors here" }, { 0, 0, 2, CLOCK_HOST, "not fast: it runs one processor only" },
+		{ ENGINE_SMP, 0, 1, CLOCK_INSTRUCTIONS, "not fast: it does not count instructions" }, { ENGINE_COUNTS, 0, 2, CLOCK_INSTRUCTIONS, NULL },
+	};
+	char why[400];
+
+	for (unsigned n = 0; n < ARRAY_SIZE(rows); n++) {
+		const struct engine *chosen;
+		fast_report = (struct engine_report){ .usable = true, .mips = UINT32_MAX, .capabilities = rows[n].capabilities, .cpus_max = rows[n].cpus_max };
+		chosen = engine_default(rows[n].cpus, rows[n].clock, why, sizeof(why));
+		ok(chosen && (chosen == &fast_engine) == !rows[n].why && (!rows[n].why || strstr(why, rows[n].why)), "the default, row %u: %s", n, why);
+	}
+	fast_report.usable = false;
+}
+
 /* The one it is changed from: it holds the state, and may refuse to give it. */
 static bool keeps;
 
@@ -190,5 +221,6 @@ int main(void)
 	capabilities = ENGINE_SMP;
 	refused(vm, &broken_engine, -EINVAL, "does not count", "an engine that does not count, where time is the count");
 	vm_destroy(vm);
+	test_choice();
 	return done();
 }
