@@ -75,10 +75,10 @@ static void slots(struct vm *vm)
 	ok(!kvm_engine.dirty_log(vm, &vm->memory.map->region[0], log) && !log[0], "the next one says that nothing was written since");
 }
 
-/* A machine that comes to the engine while it runs. What it is set up with stays. */
-static void options(void)
+/* A machine that comes to the engine while it runs: with a processor that this kernel can be. What it is set up with stays. */
+static void options(const struct x86_model *model)
 {
-	struct vm_config config = { .name = "test", .engine = "interp", .memory = 64 * MiB, .cpus = 1, .model = x86_model_find("v1") };
+	struct vm_config config = { .name = "test", .engine = "interp", .memory = 64 * MiB, .cpus = 1, .model = model };
 	struct vm *vm;
 	uint64_t ns;
 
@@ -101,6 +101,87 @@ static void options(void)
 	vm_destroy(vm);
 }
 
+/* --- page tables that change while the interpreter runs the processor --- */
+
+#define CODE 0x1000
+#define HALT 0x1100
+#define TABLES 0x10000 /* four levels; the last one has one page, at 4 MiB */
+#define PAGE_A 0x20000
+#define PAGE_B 0x21000
+
+static void start_at(struct vcpu *vcpu, uint64_t rip)
+{
+	vcpu_state(vcpu, X86_ALL_GROUPS);
+	vcpu->core.cpu.gpr[X86_GPR_RIP] = rip;
+	vcpu->core.cpu.activity = X86_RUNNING;
+	vcpu_changed(vcpu, X86_ALL_GROUPS);
+}
+
+static void long_mode(struct vm *vm)
+{
+	static const uint8_t code[] = { 0x8b, 0x04, 0x25, 0, 0, 0x40, 0, 0xf4 }; /* mov eax, [400000h]; hlt */
+	static const uint64_t entries[][2] = { /* all rights */
+		{ TABLES, TABLES + 0x1007 }, { TABLES + 0x1000, TABLES + 0x2007 }, { TABLES + 0x2000, 0x87 }, { TABLES + 0x2010, TABLES + 0x3007 },
+		{ TABLES + 0x3000, PAGE_A + 7 }, { PAGE_A, 0x77 }, { PAGE_B, 0x88 },
+	};
+	const unsigned attr = SEGA_P | SEGA_S | SEGA_ACCESSED | SEGA_G;
+	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
+
+	vm_reset(vm);
+	for (unsigned n = 0; n < ARRAY_SIZE(entries); n++)
+		guest_write(vm, entries[n][0], &entries[n][1], sizeof(entries[n][1]));
+	guest_write(vm, CODE, code, sizeof(code));
+	guest_write(vm, HALT, code + sizeof(code) - 1, 1);
+	for (unsigned s = 0; s < SEG_COUNT; s++)
+		cpu->seg[s] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x10, .attr = attr | SEGA_WRITABLE | SEGA_DB };
+	cpu->seg[SEG_CS] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x08, .attr = attr | SEGA_CODE | SEGA_READABLE | SEGA_L };
+	cpu->cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
+	cpu->cr3 = TABLES;
+	cpu->cr4 = CR4_PAE;
+	cpu->efer = EFER_LME | EFER_LMA;
+}
+
+/* Until it halts; what is in EAX then. */
+static uint64_t run(struct vcpu *vcpu, uint64_t rip, uint64_t interp_until)
+{
+	static const struct run_limit no_limit = { .icount = UINT64_MAX };
+
+	kvm_vcpu_of(vcpu)->interp_until = interp_until;
+	start_at(vcpu, rip);
+	for (unsigned tries = 0; tries < 10 && vcpu->core.cpu.activity == X86_RUNNING && vcpu_run_once(vcpu, &no_limit); tries++)
+		vcpu_state(vcpu, X86_ALL_GROUPS);
+	return vcpu->core.cpu.gpr[RAX];
+}
+
+static void page_tables(void)
+{
+	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "irqchip=user,modes=all", .memory = 8 * MiB, .cpus = 1,
+				    .model = x86_model_find("v1") };
+	static const uint64_t other = PAGE_B + 7;
+	struct vm *vm;
+	struct vcpu *vcpu;
+	uint64_t got;
+
+	if (!(kvm_find_out()->mips[KVM_LONG] > 0)) {
+		skip("page tables that change - this /dev/kvm has no long mode");
+		return;
+	}
+	if (vm_create(&vm, &config)) {
+		ok(false, "a machine with engine kvm");
+		return;
+	}
+	vcpu = vm->vcpu[0];
+	long_mode(vm);
+	got = run(vcpu, CODE, 0);
+	ok(got == 0x77 && kvm_vcpu_of(vcpu)->stat.runs, "KVM reads a page");
+	run(vcpu, HALT, UINT64_MAX);
+	ok(vcpu->engine == &interp_engine, "the interpreter has the processor");
+	guest_write(vm, TABLES + 0x3000, &other, sizeof(other)); /* as one that makes new tables from old pages: no translation is flushed */
+	got = run(vcpu, CODE, 0);
+	ok(got == 0x88 && vcpu->engine == &kvm_engine, "KVM sees the page that was mapped meanwhile (%#lx)", got);
+	vm_destroy(vm);
+}
+
 int main(void)
 {
 	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "modes=all", .memory = 64 * MiB, .cpus = 1 };
@@ -120,7 +201,8 @@ int main(void)
 	events(vm);
 	neighbours(vm);
 	slots(vm);
+	options(vm->config.model);
 	vm_destroy(vm);
-	options();
+	page_tables();
 	return done();
 }

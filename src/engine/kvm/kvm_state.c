@@ -148,13 +148,14 @@ void kvm_tlb_flush(struct vcpu *vcpu, enum x86_flush kind, unsigned pcid, gva_t 
 		k->flush = true;
 }
 
-/* What the processor remembers of the page tables goes when CR3 becomes another one, and back. */
+/* What the processor remembers of the page tables goes when CR3 becomes another one, and back. The interpreter begins with a flush of its own, so there
+ * is one to make up for whenever it ran. */
 static int flush(struct vcpu *vcpu, struct kvm_sregs *s)
 {
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	int error;
 
-	if (!k->flush || !(s->cr0 & CR0_PG) || !kvm_of(vcpu->vm)->found->native)
+	if (!k->flush || !(s->cr0 & CR0_PG) || !(kvm_of(vcpu->vm)->found->native || kvm_of(vcpu->vm)->found->keeps_tables))
 		return 0;
 	s->cr3 ^= PTE_PWT;
 	error = kvm_call(k->fd, KVM_SET_SREGS, s);

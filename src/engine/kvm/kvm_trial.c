@@ -268,8 +268,8 @@ out:
 }
 
 /* Without nested page tables the kernel keeps tables of its own, and learns of a change only when the guest makes it: what the interpreter
- * changes goes by unseen. */
-static bool keeps_tables(int system)
+ * changes goes by unseen. A stand-in may have some for user code only. */
+static bool keeps_tables(int system, enum kvm_mode mode)
 {
 	static const uint8_t code[] = { 0x8b, 0x04, 0x25, 0, 0, 0x20, 0 }; /* mov eax, [200000h] */
 	struct trial t = { .system = system };
@@ -277,7 +277,7 @@ static bool keeps_tables(int system)
 	struct kvm_sregs s = { 0 };
 	bool stale = false;
 
-	if (trial_begin(&t) < 0 || set_cpuid(&t) < 0 || enter_mode(&t, KVM_LONG) < 0 || kvm_call(t.vcpu, KVM_GET_SREGS, &s) < 0)
+	if (trial_begin(&t) < 0 || set_cpuid(&t) < 0 || enter_mode(&t, mode) < 0 || kvm_call(t.vcpu, KVM_GET_SREGS, &s) < 0)
 		goto out;
 	uint64_t *directory = (uint64_t *)(t.memory + TABLES + 0x2000), *table = (uint64_t *)(t.memory + OTHER_TABLE);
 	directory[1] = OTHER_TABLE + 7;
@@ -361,7 +361,7 @@ static void find_out(struct kvm_found *f)
 		if (f->mips[m] >= NATIVE_MIPS)
 			f->native |= BIT(m);
 	}
-	f->keeps_tables = !f->error && keeps_tables(system);
+	f->keeps_tables = !f->error && (keeps_tables(system, KVM_LONG) || keeps_tables(system, KVM_LONG_USER));
 	f->tsc_moves = !f->error && tsc_moves(system);
 	f->hardware = !f->error && f->tsc_moves && (f->native & needed) == needed;
 	close(system);
