@@ -18,7 +18,7 @@ CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
 CHECK(BT_GROUP, group);
-CHECK(BT_RANGE_MASK, range_mask);
+CHECK(BT_NEAR, near);
 CHECK(BT_HOT, hot);
 CHECK(BT_QUICK, quick);
 CHECK(BT_PAGE, page);
@@ -78,8 +78,9 @@ static void state_init(struct bt *bt)
 	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */
 	for (unsigned low = 0; low < 4; low++)
 		bt->state->page_mask[low] = (BIT(48) - X86_PAGE_SIZE) >> low | (low ? ~0ULL << (64 - low) : 0);
-	for (unsigned n = 0; n < ARRAY_SIZE(bt->state->range_mask); n++)
-		bt->state->range_mask[n] = X86_PAGE_SIZE - BIT(n + 2);
+	for (unsigned last = 0; last < ARRAY_SIZE(bt->state->near); last++)
+		for (unsigned n = 0; n < 256; n++)
+			bt->state->near[last][n] = (n & 15) < 16 - last;
 	for (unsigned which = 0; which < 2; which++) {
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);

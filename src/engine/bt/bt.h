@@ -22,8 +22,9 @@
 /* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
-	uint8_t pad[BT_GROUP + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
-	uint64_t group[8], range_mask[8];
+	uint8_t pad[BT_NEAR + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint8_t near[9][256];
+	uint64_t group[8];
 	void *hot, *quick;
 	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];

@@ -11,14 +11,18 @@
  * that the plain copy goes on, in which each access looks for itself. */
 #include "engine/bt/translate.h"
 
-#define RANGE_MAX 512u
+#define RANGE_MAX 512             /* of a group */
+#define TABLE_MAX 2048            /* of one whose accesses have an index that is known to be small */
 #define SLOTS ARRAY_SIZE(((struct bt_state *)0)->group)
+
+#define NO_REGISTER (X86_GPR_ZERO * 8)
 
 enum { SYMBOL_NONE = 16, SYMBOL_RIP, SYMBOL_NEW };
 
 struct value {
 	unsigned symbol;
 	int64_t offset;
+	uint32_t limit;       /* what it is below, for sure; 0: not known */
 };
 
 struct place {                /* base + (index << scale), but for a constant */
@@ -30,7 +34,7 @@ struct open_group {           /* while accesses are collected */
 	struct place place;
 	int64_t low, high;    /* first byte, and behind the last one */
 	unsigned first, count, epoch;
-	bool same;
+	bool same, table;
 };
 
 struct analysis {
@@ -44,7 +48,16 @@ struct analysis {
 
 /* --- what an instruction accesses --- */
 
-static bool place_of(const struct analysis *a, const struct insn *i, struct place *p, int64_t *at)
+/* An index register that is known to be small enough: the access is somewhere in a range. */
+static uint32_t small(const struct analysis *a, uint8_t reg, unsigned scale)
+{
+	uint32_t limit = reg < 16 * 8 && guest_host(reg / 8) != HOST_NONE ? a->reg[reg / 8].limit : 0;
+
+	return limit << scale <= TABLE_MAX ? limit : 0;
+}
+
+/* Where it begins, but for the index; how far that may reach. */
+static bool place_of(const struct analysis *a, const struct insn *i, struct place *p, int64_t *at, uint32_t *reach)
 {
 	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
 
@@ -52,6 +65,14 @@ static bool place_of(const struct analysis *a, const struct insn *i, struct plac
 		return false;
 	*p = (struct place){ .base = i->base == X86_GPR_RIP * 8 ? SYMBOL_RIP : SYMBOL_NONE, .index = SYMBOL_NONE, .seg = i->seg };
 	*at = i->disp;
+	*reach = 0;
+	if (index && small(a, i->scaled, i->scale)) {
+		*reach = (small(a, i->scaled, i->scale) - 1) << i->scale;
+		index = false;
+	} else if (base && !index && small(a, i->base, 0)) {
+		*reach = small(a, i->base, 0) - 1;
+		base = false;
+	}
 	if (base) {
 		p->base = a->reg[i->base / 8].symbol;
 		*at += a->reg[i->base / 8].offset;
@@ -93,7 +114,7 @@ static bool same_place(const struct place *p, const struct place *q)
 }
 
 /* The access joins the group of its place that is open, or opens one. */
-static unsigned join(struct analysis *a, const struct place *p, int64_t at, unsigned size, unsigned step)
+static unsigned join(struct analysis *a, const struct place *p, int64_t at, int64_t end, bool table, unsigned step)
 {
 	struct plan *plan = a->plan;
 
@@ -101,10 +122,11 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, unsi
 		struct open_group *g = &a->group[n];
 		if (!same_place(&g->place, p) || g->epoch != a->epoch)
 			continue;
-		int64_t low = MIN(g->low, at), high = MAX(g->high, at + (int64_t)size);
-		if (high - low > (int64_t)RANGE_MAX)
+		int64_t low = MIN(g->low, at), high = MAX(g->high, end);
+		if (high - low > (g->table || table ? TABLE_MAX : RANGE_MAX))
 			break;
-		g->same &= low == g->low && high == g->high && low == at && high == at + (int64_t)size;
+		g->same &= low == g->low && high == g->high && low == at && high == end && !table;
+		g->table |= table;
 		g->low = low;
 		g->high = high;
 		g->count++;
@@ -113,7 +135,8 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, unsi
 	}
 	if (plan->groups == GROUPS_MAX)
 		return GROUP_NONE;
-	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .high = at + size, .count = 1, .epoch = a->epoch, .same = true };
+	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .high = end, .count = 1, .epoch = a->epoch,
+							       .same = !table, .table = table };
 	plan->group[plan->groups] = (struct group){ .first = (uint8_t)step, .last = (uint8_t)step };
 	return plan->groups++;
 }
@@ -122,17 +145,19 @@ static void collect(struct analysis *a, const struct insn *i, const struct x86_s
 {
 	struct step *to = &a->plan->step[step];
 	struct place p;
+	uint32_t reach;
 	int64_t at;
 	int disp;
 
-	if (s && translate_plain_operand(i, s) && place_of(a, i, &p, &at)) {
+	if (s && translate_plain_operand(i, s) && place_of(a, i, &p, &at, &reach) && (int64_t)reach + s->memory_size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;
-		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, s->memory_size, step);
+		to->indexed = reach;
+		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, at + reach + s->memory_size, reach, step);
 	}
 	if (stack_of(a, i, &disp)) {
 		p = (struct place){ .base = a->reg[RSP].symbol, .index = SYMBOL_NONE, .seg = SEG_FLAT };
 		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + disp;
-		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->reg[RSP].offset + disp, a->t->width, step);
+		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->reg[RSP].offset + disp, a->reg[RSP].offset + disp + (int)a->t->width, false, step);
 	}
 }
 
@@ -161,12 +186,14 @@ static bool follow(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_SUB:
 		if (i->form != FORM_RI)
 			return false;
+		a->reg[to].limit = 0;
 		a->reg[to].offset += i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
 		return true;
 	case X86_OP_INC:
 	case X86_OP_DEC:
 		if (i->form != FORM_R)
 			return false;
+		a->reg[to].limit = 0;
 		a->reg[to].offset += i->op == X86_OP_INC ? 1 : -1;
 		return true;
 	case X86_OP_MOV:
@@ -177,10 +204,29 @@ static bool follow(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_LEA:
 		if (i->asize != width || i->base >= 16 * 8 || i->scaled < 16 * 8)
 			return false;
-		a->reg[to] = (struct value){ a->reg[i->base / 8].symbol, a->reg[i->base / 8].offset + i->disp };
+		a->reg[to] = (struct value){ .symbol = a->reg[i->base / 8].symbol, .offset = a->reg[i->base / 8].offset + i->disp };
 		return true;
 	default:
 		return false;
+	}
+}
+
+/* What the register is below after the instruction, which writes all of it; 0: anything. */
+static uint32_t limit_of(const struct analysis *a, const struct insn *i)
+{
+	if (i->size < 4 || i->dst >= 16 * 8)
+		return 0;
+	switch (i->op) {
+	case X86_OP_MOVZX:
+		return i->ssize == 1 ? 256 : 0;
+	case X86_OP_AND:
+		return i->form == FORM_RI && i->imm < TABLE_MAX ? (uint32_t)i->imm + 1 : 0;
+	case X86_OP_SHR:
+		return i->form == FORM_RI && i->size == 4 && (i->imm & 31) > 20 ? 1u << (32 - (i->imm & 31)) : 0;
+	case X86_OP_MOV: /* 32 bits of a small value are all of it */
+		return i->form == FORM_RR && i->src < 16 * 8 && !(i->src & 7) ? a->reg[i->src / 8].limit : 0;
+	default:
+		return 0;
 	}
 }
 
@@ -200,7 +246,7 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 		renew(a, i->dst / 8 & 15);
 		return;
 	case X86_OP_LEAVE:
-		a->reg[RSP] = (struct value){ a->reg[RBP].symbol, a->reg[RBP].offset + width };
+		a->reg[RSP] = (struct value){ .symbol = a->reg[RBP].symbol, .offset = a->reg[RBP].offset + width };
 		renew(a, RBP);
 		return;
 	case X86_OP_STI:
@@ -214,6 +260,7 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 	default:
 		break;
 	}
+	uint32_t limit = limit_of(a, i);
 	if (follow(a, i, s))
 		return;
 	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
@@ -223,6 +270,8 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 	for (unsigned n = 0; n < 16; n++)
 		if (s->implied_written & BIT(n))
 			renew(a, n);
+	if (limit)
+		a->reg[i->dst / 8].limit = limit;
 }
 
 /* --- the plan --- */
@@ -293,7 +342,7 @@ void group_plan(const struct translation *t, struct plan *plan, unsigned rounds)
 /* --- what is written --- */
 
 /* HOST_T becomes the linear address of the group's lowest byte. */
-static bool lowest(struct translation *t, const struct insn *i, int32_t disp, int32_t back)
+static bool lowest(struct translation *t, const struct insn *i, int32_t disp, int32_t back, bool indexed)
 {
 	struct emit *e = &t->e;
 	struct insn low;
@@ -305,6 +354,10 @@ static bool lowest(struct translation *t, const struct insn *i, int32_t disp, in
 	}
 	low = *i;
 	low.disp -= back;
+	if (indexed && i->scaled < 16 * 8)
+		low.scaled = NO_REGISTER;
+	else if (indexed)
+		low.base = NO_REGISTER;
 	if (!memory_address(t, &low, &ea))
 		return false;
 	if (ea.kind == EA_CONST)
@@ -319,18 +372,19 @@ static void locate(struct translation *t, const struct group *g, bool aligned)
 {
 	struct emit *e = &t->e;
 	struct stub plain = { .kind = STUB_PLAIN }, range = { .kind = STUB_RANGE, .range = g->range };
-	unsigned from = HOST_T, bits = 0, low = 0;
+	unsigned from = HOST_T, low = 0;
 
-	while (BIT(bits) < g->range)
-		bits++;
 	if (g->same && aligned) {
 		low = 0;
-	} else if (g->same && bits <= 3) {
-		low = bits;
-	} else if (bits) {
-		bits = MAX(bits, 2);
-		emit_pext(e, HOST_X, HOST_T, state_at(BT_RANGE_MASK + 8 * ((int)bits - 2)));
-		emit_lea32(e, HOST_X, operand_at(HOST_X, -(int32_t)BIT(12 - bits) + 1));
+	} else if (g->same && g->range <= 8) {
+		low = (unsigned)__builtin_ctz(g->range);
+	} else if (g->range > 1) { /* into the last bytes of the page, in units of 256? */
+		int last = 15 - (int)(X86_PAGE_SIZE - 255 - g->range) / 256;
+		emit_mov(e, HOST_X, HOST_T);
+		emit8(e, 0x0f); /* MOVZX ECX, CH */
+		emit8(e, 0xb6);
+		emit8(e, 0xcd);
+		emit_op0f(e, false, 0xb6, HOST_X, operand_sum(HOST_STATE, HOST_X, 0, BT_NEAR + 256 * last));
 		memory_jump_if_zero(t, range);
 	}
 	if (low)
@@ -353,7 +407,7 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 	if (e->wrote) /* by this instruction's first access: PUSH and CALL of memory have two */
 		t->held = GROUP_NONE;
 	if (!(t->ready & BIT(n))) {
-		if (g->first != t->step || !lowest(t, i, disp, s->at[which]))
+		if (g->first != t->step || !lowest(t, i, disp, s->at[which], s->indexed && i))
 			return false;
 		locate(t, g, !i);
 		if (t->kept & BIT(n))
@@ -362,17 +416,22 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 		t->held = n;
 		e->wrote = false;
 	}
+	unsigned base = HOST_T;
 	if (t->held != n) {
-		unsigned to = in_x ? HOST_X : HOST_T;
-		emit_load(e, to, state_at(BT_GROUP + 8 * g->slot));
+		base = in_x ? HOST_X : HOST_T;
+		emit_load(e, base, state_at(BT_GROUP + 8 * g->slot));
 		t->wanted |= (uint32_t)BIT(n);
 		if (!in_x)
 			t->held = n, e->wrote = false;
-		*rm = operand_at(to, s->at[which]);
-		return true;
 	}
-	if (in_x)
-		emit_lea(e, HOST_X, operand_at(HOST_T, s->at[which]));
-	*rm = in_x ? operand_at(HOST_X, 0) : operand_at(HOST_T, s->at[which]);
+	*rm = operand_at(base, s->at[which]);
+	if (i && s->indexed) {
+		bool scaled = i->scaled < 16 * 8;
+		*rm = operand_sum(base, guest_host((scaled ? i->scaled : i->base) / 8), scaled ? i->scale : 0, s->at[which]);
+	}
+	if (in_x && (base == HOST_T || rm->index != HOST_NONE)) {
+		emit_lea(e, HOST_X, *rm);
+		*rm = operand_at(HOST_X, 0);
+	}
 	return true;
 }

@@ -64,6 +64,7 @@ struct group {
 };
 struct step {                 /* an instruction of a fast copy */
 	uint8_t insn;         /* of the block's */
+	bool indexed;         /* ACCESS_OPERAND is found by the group and an index register */
 	uint8_t group[ACCESSES];
 	uint16_t at[ACCESSES]; /* from the lowest byte of the group */
 };
