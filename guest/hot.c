@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that has run a thousand times, and then meets something else: pages that end, are not there, or may not be written, addresses with wrong
- * upper bits, page tables and code that change. A translator that makes more of hot code, and checks less in it, must stop at the very
+ * upper bits, page tables and code that change, branches and returns that go another way. A translator that makes more of hot code, and checks less in it, must stop at the very
  * access, with the very state, that a processor would. What that is, is computed from the page tables. */
 #include "lib/guest.h"
 
@@ -37,8 +37,8 @@ static NAKED void table(void *work) /* bytes of `from` by bytes of itself */
 
 static NAKED void pushes(void *work)
 {
-	asm volatile("mov %rsp, 24(%rdi); mov (%rdi), %rsp; push %rdi; push %r11; push %rbx; push $7; call 1f; 1: push 16(%rsp)\n\t"
-		     "pop %rax; pop %rcx; pop %rax; pop %rbx; pop %r11; pop %rdi; mov 24(%rdi), %rsp; ret");
+	asm volatile("mov %rsp, 24(%rdi); mov (%rdi), %rsp; push %r11; push %rdi; push 8(%rsp); push $7; call 1f; 1: push 16(%rsp)\n\t"
+		     "pop %rax; pop %rcx; pop %rax; pop %rcx; pop %rdi; pop %r11; mov 24(%rdi), %rsp; ret");
 }
 
 static NAKED void patch(void *work) /* stores into what RSI tells, which may be the addition behind it */
@@ -46,7 +46,24 @@ static NAKED void patch(void *work) /* stores into what RSI tells, which may be 
 	asm volatile(".globl hot_patched\n\tmov (%rdi), %rsi; mov 16(%rdi), %rcx; mov 8(%rdi), %edx; xor %eax, %eax\n\t"
 		     "1: mov %dl, (%rsi); mov %dl, %r8b; add $1, %rax; hot_patched: dec %rcx; jne 1b; ret");
 }
-extern uint8_t hot_patched[];
+static NAKED void patch_ahead(void *work) /* the same, with the addition in another block */
+{
+	asm volatile(".globl hot_patched_ahead\n\tmov (%rdi), %rsi; mov 16(%rdi), %rcx; mov 8(%rdi), %edx; xor %eax, %eax\n\t"
+		     "1: mov %dl, (%rsi); test %rsi, %rsi; je 2f; add $1, %rax; hot_patched_ahead: dec %rcx; jne 1b; 2: ret");
+}
+extern uint8_t hot_patched[], hot_patched_ahead[];
+
+static NAKED void returns(void *work) /* its calls return `to` bytes farther: 4 is past the addition */
+{
+	asm volatile("mov 16(%rdi), %rcx; mov 8(%rdi), %rdx; xor %eax, %eax\n\t"
+		     "1: call 2f; add $1, %rax; dec %rcx; jne 1b; ret; 2: mov (%rsp), %r8; add %rdx, %r8; mov %r8, (%rsp); ret");
+}
+
+static NAKED void ways(void *work) /* goes one way or the other by the bits of `from` */
+{
+	asm volatile("mov 16(%rdi), %rcx; mov (%rdi), %rdx; xor %eax, %eax\n\t"
+		     "1: test $1, %dl; je 2f; add $1, %rax; jmp 3f; 2: push %rdx; add $1000, %rax; pop %rsi; 3: ror $1, %rdx; dec %rcx; jne 1b; ret");
+}
 
 static struct work work; /* below 4 GiB, so that ring 3 sees it at USER() */
 static unsigned failures;
@@ -185,6 +202,15 @@ static void test_copy(void)
 	report("a loop over the ends of pages");
 }
 
+static uint64_t run(void (*code)(void *), uint64_t from, uint64_t to, uint64_t count)
+{
+	uint64_t sum;
+
+	work = (struct work){ .from = from, .to = to, .count = count };
+	asm volatile("call *%1" : "=a"(sum) : "r"(code), "D"(&work) : "rcx", "rdx", "rsi", "r8", "cc", "memory");
+	return sum;
+}
+
 static void test_table(void)
 {
 	uint32_t *words = (uint32_t *)page_alloc();
@@ -204,12 +230,7 @@ static void test_table(void)
 			}
 		for (unsigned n = 0; n < 20000; n++)
 			want += words[want & 255];
-		work.from = at;
-		work.count = 20000;
-		attempt(table, &work);
-		uint64_t got;
-		asm volatile("call *%1" : "=a"(got) : "r"(table), "D"(&work) : "rcx", "rsi", "r8", "cc", "memory");
-		seen += got == want;
+		seen += run(table, at, 0, 20000) == want;
 	}
 	check_equal(seen, 2, "a table that is found by bytes, in one page and in two");
 }
@@ -240,23 +261,25 @@ static void test_pushes(void)
 	report("pushes at the ends of pages, in ring 3");
 }
 
-static uint64_t patched(uint64_t at, uint64_t value, uint64_t count)
+static void patched(void (*code)(void *), uint64_t operand)
 {
-	uint64_t sum;
-
-	work = (struct work){ .from = at, .to = value, .count = count };
-	asm volatile("call *%1" : "=a"(sum) : "r"(patch), "D"(&work) : "rcx", "rdx", "rsi", "r8", "cc", "memory");
-	return sum;
+	check_equal(run(code, VA + 0x300, 5, HOT), HOT, "a loop that stores");
+	check_equal(run(code, operand, 5, 100), 500, "the same, into its own code");
+	check_equal(run(code, VA + 0x300, 6, HOT), 5 * HOT, "and elsewhere again");
+	check_equal(run(code, operand, 1, HOT), HOT, "and into its code");
 }
 
-static void test_patch(void)
+static void test_flow(void)
 {
-	uint64_t operand = (uint64_t)hot_patched - 1;
+	uint64_t bits = 0x123456789abcdef0ULL, want = 0;
 
-	check_equal(patched(VA + 0x300, 5, HOT), HOT, "a loop that stores");
-	check_equal(patched(operand, 5, 100), 500, "the same, into its own code");
-	check_equal(patched(VA + 0x300, 6, HOT), 5 * HOT, "and elsewhere again");
-	check_equal(patched(operand, 1, HOT), HOT, "and into its code");
+	check_equal(run(returns, 0, 0, HOT), HOT, "calls that return");
+	check_equal(run(returns, 0, 4, HOT), 0, "calls that return elsewhere");
+	check_equal(run(returns, 0, 0, HOT), HOT, "calls that return again");
+	check_equal(run(ways, ~0ULL, 0, HOT), HOT, "a branch that always goes one way");
+	for (unsigned n = 0; n < HOT; n++)
+		want += bits >> n % 64 & 1 ? 1 : 1000;
+	check_equal(run(ways, bits, 0, HOT), want, "and then both");
 }
 
 static void test_remap(void)
@@ -291,7 +314,9 @@ int main(void)
 	test_copy();
 	test_table();
 	test_pushes();
-	test_patch();
+	patched(patch, (uint64_t)hot_patched - 1);
+	patched(patch_ahead, (uint64_t)hot_patched_ahead - 1);
+	test_flow();
 	test_remap();
 	guest_end();
 }

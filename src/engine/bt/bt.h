@@ -94,6 +94,7 @@ struct bt_block {
 	uint32_t same_hash, same_page, same_second; /* index + 1 */
 	uint32_t incoming;            /* exits that lead here, index + 1 */
 	uint32_t fast;                /* index + 1 of its fast copy, which the entries above then lead to */
+	uint32_t members;             /* of fast copies of other blocks, index + 1 */
 };
 
 struct bt_door {                      /* how a block for any linear address is entered by the jump table: for one address */
@@ -109,6 +110,7 @@ struct bt_fast {                      /* what a block that runs often was transl
 	uint32_t place, places;       /* index of the first bt_place, how many */
 	uint32_t jump_entry, entry, body; /* those of the plain copy */
 };
+struct bt_member { uint32_t fast, next; }; /* a block is part of a fast copy, index; and of others, index + 1 */
 struct bt_place { uint32_t code, insn; }; /* from here on host code is of this bt_insn */
 
 struct bt_page {                      /* guest-physical page that blocks were made from */
@@ -195,6 +197,8 @@ struct bt {
 	uint32_t fasts;
 	struct bt_place *place;
 	uint32_t places;
+	struct bt_member *member;
+	uint32_t members;
 	struct bt_exit *exit;
 	uint32_t exits;
 	struct bt_door *door;
@@ -259,6 +263,8 @@ void bt_table_fini(struct bt *);
 /* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was
  * there, but without the right to write. */
 bool bt_table_fill(struct bt *, gva_t, bool write, bool *upgraded);
+/* The 8 bytes at an aligned address, for a guess; false: there is no entry for them. */
+bool bt_table_peek(struct bt *, gva_t, uint64_t *value);
 void bt_table_flush(struct bt *, enum x86_flush, gva_t);
 /* The page of the memfd is no longer to be written by translated code. */
 void bt_table_protect(struct bt *, uint64_t number);
@@ -276,6 +282,8 @@ static inline uint64_t bt_block_rip(const struct bt *bt, const struct bt_block *
 }
 /* The block that the jump table has for RIP, or NULL. */
 struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
+/* The block at this address in the same page as the other one, if there is one that a jump from there may lead to; else NULL. */
+struct bt_block *bt_block_beside(struct bt *, const struct bt_block *, uint64_t rip);
 /* Makes the exit lead to the block. */
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
 /* The block has these entries from now on; what leads to it leads there. */
@@ -307,8 +315,8 @@ void bt_doors_close(struct bt *, struct bt_block *);
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
 /* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */
 bool bt_heat_up(struct bt *, struct bt_block *);
-/* From now on the block's entries lead to its plain copy. */
-void bt_cool_down(struct bt *, struct bt_block *);
+/* No fast copy that the block is in is entered any more. */
+void bt_traces_drop(struct bt *, struct bt_block *);
 /* stats.c -- Counters. The sampler's thread; bt NULL: look at that processor no more. */
 void bt_stats(struct vm *, FILE *);
 void bt_sampler_start(struct bt_sampler *);
@@ -321,7 +329,7 @@ static inline void bt_phase_set(struct bt *bt, enum bt_phase phase) { *(volatile
 
 /* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
 void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
-void bt_trace_fast(const struct bt *, const struct bt_fast *, const uint8_t *bytes);
+void bt_trace_fast(const struct bt *, const struct bt_fast *, const uint8_t *page);
 /* From now on the instruction is done by its exec function. */
 void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
@@ -334,6 +342,8 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_DOORS_MAX (BT_CODE_SIZE / 128)
 #define BT_FASTS_MAX (BT_BLOCKS_MAX / 2)
 #define BT_PLACES_MAX BT_INSNS_MAX
+#define BT_MEMBERS_MAX BT_BLOCKS_MAX
+#define BT_FAST_ROOM 32768
 #define BT_HEAT 1000                  /* runs until a block is hot */
 #define BT_HEAT_COUNTING 20           /* with instructions counted, which is how engines are compared: few, so that this is compared too */
 #define BT_HEAT_NEVER 0x7fffffff

@@ -27,12 +27,13 @@ int bt_cache_init(struct bt *bt)
 	bt->heat = bt->code ? (uint32_t *)(bt->code + BT_CODE_SIZE) : NULL;
 	bt->fast = reserve(BT_FASTS_MAX * sizeof(*bt->fast), rw);
 	bt->place = reserve(BT_PLACES_MAX * sizeof(*bt->place), rw);
+	bt->member = reserve(BT_MEMBERS_MAX * sizeof(*bt->member), rw);
 	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
 	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
 	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
 	bt->door = reserve(BT_DOORS_MAX * sizeof(*bt->door), rw);
 	bt->memo = x86_memo_new(bt->vcpu->core.model);
-	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door && bt->fast && bt->place ? 0 : -ENOMEM;
+	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door && bt->fast && bt->place && bt->member ? 0 : -ENOMEM;
 }
 
 static void free_pages(struct bt *bt)
@@ -54,6 +55,8 @@ void bt_cache_fini(struct bt *bt)
 		munmap(bt->fast, BT_FASTS_MAX * sizeof(*bt->fast));
 	if (bt->place)
 		munmap(bt->place, BT_PLACES_MAX * sizeof(*bt->place));
+	if (bt->member)
+		munmap(bt->member, BT_MEMBERS_MAX * sizeof(*bt->member));
 	if (bt->insn)
 		munmap(bt->insn, BT_INSNS_MAX * sizeof(*bt->insn));
 	if (bt->block)
@@ -171,6 +174,18 @@ static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t
 	return NULL;
 }
 
+struct bt_block *bt_block_beside(struct bt *bt, const struct bt_block *from, uint64_t rip)
+{
+	gpa_t gpa = align_down(from->gpa, X86_PAGE_SIZE) | (rip & (X86_PAGE_SIZE - 1));
+
+	for (uint32_t at = *bucket_of(bt, gpa); at; at = bt->block[at - 1].same_hash) {
+		struct bt_block *b = &bt->block[at - 1];
+		if (b->gpa == gpa && b->mode == from->mode && b->second == ~0ULL && b->anywhere == from->anywhere && (b->anywhere || b->rip == rip))
+			return b->dead ? NULL : b;
+	}
+	return NULL;
+}
+
 void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 {
 	bt_fp_leave(bt); /* x87 state may name an instruction */
@@ -183,7 +198,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);
 	}
-	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = bt->fasts = bt->places = 0;
+	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = bt->fasts = bt->places = bt->members = 0;
 	bt->stat.flushes++;
 	bt->stat.flushed_cache[cause]++;
 	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
@@ -381,6 +396,7 @@ static void kill_block(struct bt *bt, struct bt_block *b)
 		patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
 	}
 	b->incoming = 0;
+	bt_traces_drop(bt, b);
 	bt_doors_close(bt, b);
 	if (!b->anywhere && bt->state->jumps[which][slot] == bt->code + b->jump_entry)
 		bt->state->jumps[which][slot] = (void *)(uintptr_t)bt_dispatch_entry;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The instruction encoder. SDM volume 2, chapter 2, and appendix B for opcodes. */
+#include <assert.h>
 #include <string.h>
 #include "engine/bt/emit.h"
 
@@ -179,7 +180,9 @@ uint32_t emit_short(struct emit *e, unsigned opcode)
 
 void emit_patch_short(struct emit *e, uint32_t where, uint32_t target)
 {
-	e->base[where] = (uint8_t)(target - (where + 1));
+	int32_t displacement = (int32_t)(target - (where + 1));
+	assert(displacement == (int8_t)displacement);
+	e->base[where] = (uint8_t)displacement;
 }
 
 /* An 8-bit register that only a REX prefix tells from AH to BH. */

@@ -8,7 +8,7 @@
 #include "engine/bt/translate.h"
 #include "x86/paging.h"
 
-static bool in_page(const struct translation *t, uint64_t target)
+bool flow_in_page(const struct translation *t, uint64_t target)
 {
 	return t->block->second == ~0ULL && !((target ^ t->block->rip) & X86_PAGE_MASK);
 }
@@ -53,7 +53,7 @@ void flow_exit(struct translation *t, int cc, uint64_t target)
 {
 	struct bt *bt = t->bt;
 
-	if (in_page(t, target) && bt->exits < BT_EXITS_MAX) {
+	if (flow_in_page(t, target) && bt->exits < BT_EXITS_MAX) {
 		uint32_t index = bt->exits++;
 		bt->exit[index] = (struct bt_exit){ .block = (uint32_t)(t->block - bt->block), .rip = target };
 		bt->exit[index].patch = emit_jump(&t->e, cc);
@@ -81,9 +81,14 @@ static uint64_t truncate(const struct translation *t, uint64_t rip)
 	return t->width == 8 ? rip : (uint32_t)rip;
 }
 
-static uint64_t next_of(const struct translation *t, const struct insn *i)
+uint64_t flow_next(const struct translation *t, const struct insn *i)
 {
 	return truncate(t, t->block->rip + i->offset + i->length);
+}
+
+uint64_t flow_target(const struct translation *t, const struct insn *i)
+{
+	return truncate(t, flow_next(t, i) + i->imm);
 }
 
 /* Width-sized load and store. */
@@ -116,9 +121,14 @@ static void push_constant(struct translation *t, uint64_t value)
 	move_stack(t, -(int)t->width);
 }
 
+void flow_push_next(struct translation *t, const struct insn *i)
+{
+	push_constant(t, flow_next(t, i));
+}
+
 static bool call(struct translation *t, const struct insn *i)
 {
-	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+	uint64_t next = flow_next(t, i), target = truncate(t, next + i->imm);
 	struct ea ea;
 
 	if (i->form == FORM_I) {
@@ -154,7 +164,7 @@ static bool call(struct translation *t, const struct insn *i)
 
 static bool jump(struct translation *t, const struct insn *i)
 {
-	uint64_t target = truncate(t, next_of(t, i) + i->imm);
+	uint64_t target = truncate(t, flow_next(t, i) + i->imm);
 	struct ea ea;
 
 	if (i->form == FORM_I) {
@@ -179,7 +189,7 @@ static bool jump(struct translation *t, const struct insn *i)
 	return true;
 }
 
-static bool ret(struct translation *t, const struct insn *i)
+bool flow_return(struct translation *t, const struct insn *i)
 {
 	unsigned release = i->form == FORM_I ? i->imm & 0xffff : 0;
 
@@ -188,14 +198,35 @@ static bool ret(struct translation *t, const struct insn *i)
 	struct operand top = memory_stack(t, 0, t->width, false, ALIGNED);
 	load(t, HOST_T, top);
 	move_stack(t, (int32_t)(t->width + release));
-	indirect(t);
 	return true;
+}
+
+void flow_return_to(struct translation *t, const struct insn *i, uint64_t rip)
+{
+	struct emit *e = &t->e;
+	uint32_t right;
+
+	flow_return(t, i);
+	memory_room_for(t, 60);
+	if (t->block->anywhere) {
+		emit_load(e, HOST_X, state_at(BT_PAGE));
+		emit_op(e, true, 0xf7, 2, operand_reg(HOST_X)); /* NOT */
+		emit_lea(e, HOST_X, operand_sum(HOST_X, HOST_T, 0, 1 - (int32_t)(rip & ~X86_PAGE_MASK)));
+	} else if (fits32(-(int64_t)rip)) {
+		emit_lea(e, HOST_X, operand_at(HOST_T, (int32_t)-(int64_t)rip));
+	} else {
+		emit_constant(e, HOST_X, -rip);
+		emit_lea(e, HOST_X, operand_sum(HOST_X, HOST_T, 0, 0));
+	}
+	right = emit_short(e, 0xe3);
+	indirect(t);
+	emit_patch_short(e, right, e->at);
 }
 
 static bool branch_on_count(struct translation *t, const struct insn *i, bool decrement)
 {
 	struct emit *e = &t->e;
-	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+	uint64_t next = flow_next(t, i), target = truncate(t, next + i->imm);
 
 	if (i->asize < 4)
 		return false;
@@ -211,14 +242,18 @@ static bool branch_on_count(struct translation *t, const struct insn *i, bool de
 
 bool flow_emit(struct translation *t, const struct insn *i)
 {
-	uint64_t next = next_of(t, i), target = truncate(t, next + i->imm);
+	uint64_t next = flow_next(t, i), target = truncate(t, next + i->imm);
 
 	if (i->osize != t->width)
 		return false;
 	switch (i->op) {
 	case X86_OP_CALL: return call(t, i);
 	case X86_OP_JMP: return jump(t, i);
-	case X86_OP_RET: return ret(t, i);
+	case X86_OP_RET:
+		if (!flow_return(t, i))
+			return false;
+		indirect(t);
+		return true;
 	case X86_OP_JCXZ:
 	case X86_OP_JECXZ:
 	case X86_OP_JRCXZ: return branch_on_count(t, i, false);

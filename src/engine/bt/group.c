@@ -43,7 +43,7 @@ struct analysis {
 	struct value reg[16];
 	unsigned symbols, epoch;
 	struct open_group group[GROUPS_MAX];
-	int64_t at[BT_BLOCK_MAX][ACCESSES]; /* the constants */
+	int64_t at[STEPS_MAX][ACCESSES]; /* the constants */
 };
 
 /* --- what an instruction accesses --- */
@@ -57,14 +57,14 @@ static uint32_t small(const struct analysis *a, uint8_t reg, unsigned scale)
 }
 
 /* Where it begins, but for the index; how far that may reach. */
-static bool place_of(const struct analysis *a, const struct insn *i, struct place *p, int64_t *at, uint32_t *reach)
+static bool place_of(const struct analysis *a, const struct bt_block *b, const struct insn *i, struct place *p, int64_t *at, uint32_t *reach)
 {
 	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
 
 	if (i->asize != a->t->width || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
 		return false;
 	*p = (struct place){ .base = i->base == X86_GPR_RIP * 8 ? SYMBOL_RIP : SYMBOL_NONE, .index = SYMBOL_NONE, .seg = i->seg };
-	*at = i->disp;
+	*at = i->disp + (i->base == X86_GPR_RIP * 8 ? (int64_t)b->rip : 0);
 	*reach = 0;
 	if (index && small(a, i->scaled, i->scale)) {
 		*reach = (small(a, i->scaled, i->scale) - 1) << i->scale;
@@ -141,7 +141,7 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, int6
 	return plan->groups++;
 }
 
-static void collect(struct analysis *a, const struct insn *i, const struct x86_shape *s, unsigned step)
+static void collect(struct analysis *a, const struct bt_block *b, const struct insn *i, const struct x86_shape *s, unsigned step)
 {
 	struct step *to = &a->plan->step[step];
 	struct place p;
@@ -149,7 +149,7 @@ static void collect(struct analysis *a, const struct insn *i, const struct x86_s
 	int64_t at;
 	int disp;
 
-	if (s && translate_plain_operand(i, s) && place_of(a, i, &p, &at, &reach) && (int64_t)reach + s->memory_size <= TABLE_MAX) {
+	if (s && translate_plain_operand(i, s) && place_of(a, b, i, &p, &at, &reach) && (int64_t)reach + s->memory_size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;
 		to->indexed = reach;
 		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, at + reach + s->memory_size, reach, step);
@@ -241,6 +241,9 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_PUSHFD:
 		a->reg[RSP].offset -= width;
 		return;
+	case X86_OP_RET:
+		a->reg[RSP].offset += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0);
+		return;
 	case X86_OP_POP:
 		a->reg[RSP].offset += width;
 		renew(a, i->dst / 8 & 15);
@@ -314,22 +317,17 @@ static void choose(struct analysis *a)
 		}
 }
 
-void group_plan(const struct translation *t, struct plan *plan, unsigned rounds)
+void group_plan(const struct translation *t, struct plan *plan)
 {
 	struct analysis a = { .t = t, .plan = plan, .symbols = SYMBOL_NEW };
-	const struct bt_block *b = t->block;
 
-	*plan = (struct plan){ .rounds = rounds };
 	for (unsigned n = 0; n < 16; n++)
 		a.reg[n].symbol = n;
-	for (unsigned n = 0; n < b->count * rounds; n++) {
-		const struct bt_insn *rec = &t->bt->insn[b->insn + n % b->count];
-		const struct x86_shape *s = t->shaped[n % b->count] ? &t->shapes[n % b->count] : NULL;
-		plan->step[n] = (struct step){ .insn = (uint8_t)(n % b->count), .group = { GROUP_NONE, GROUP_NONE } };
-		plan->steps = n + 1;
-		if (rec->calls_exec || rec->trouble & BT_SITE_GIVEN_UP)
-			break; /* behind it the plain copy goes on */
-		collect(&a, &rec->insn, s, n);
+	for (unsigned n = 0; n < plan->steps; n++) {
+		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
+		const struct x86_shape *s = t->shaped[n] ? &t->shapes[n] : NULL;
+		plan->step[n].group[ACCESS_OPERAND] = plan->step[n].group[ACCESS_STACK] = GROUP_NONE;
+		collect(&a, &t->bt->block[rec->block], &rec->insn, s, n);
 		if (s)
 			effect(&a, &rec->insn, s);
 		else

@@ -1,31 +1,151 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that runs often. A block counts its runs where it begins; at BT_HEAT it gets a fast copy, to which everything that leads to the block leads from
- * then on. That has no count, groups of accesses (group.c), and several rounds of a loop.
+ * then on. That has no count, and goes on into the blocks that most often follow in the page, along calls and jumps, and round a
+ * loop several times; in it accesses are in groups (group.c).
  *
- * The fast copy is a bet that may be lost at any instruction: an entry of the table is empty, a group crosses a page, something faults. Then the
- * plain copy goes on, at that same instruction; and behind each exec function. So whatever C code does, it never comes
- * back into a fast copy but at the start. */
+ * The fast copy is a bet that may be lost at any instruction: a jump goes the other way, an entry of the table is empty, a group crosses a page,
+ * something faults. Then the plain copy goes on, at that same instruction; and behind each exec function. So whatever C code does, it never
+ * comes back into a fast copy but at the start. */
+#include <assert.h>
 #include "engine/bt/translate.h"
 #include "util/log.h"
 
 #define ROUNDS_MAX 8u
 
-/* A conditional jump back to the start of its block? */
-static bool is_loop(const struct bt *bt, const struct bt_block *b)
-{
-	const struct insn *i = &bt->insn[b->insn + b->count - 1u].insn;
+/* --- the path --- */
 
-	return i->op >= X86_OP_JO && i->op <= X86_OP_JNLE && !bt->insn[b->insn + b->count - 1u].calls_exec && i->imm == -(uint64_t)b->bytes;
+static const struct bt_insn *last_of(const struct bt *bt, const struct bt_block *b)
+{
+	return &bt->insn[b->insn + b->count - 1u];
 }
 
-static const uint8_t *bytes_of(struct bt *bt, const struct bt_block *b)
+static bool is_branch(const struct insn *i)
 {
-	struct x86_core *core = &bt->vcpu->core;
-	bool traced;
-	const uint8_t *page = core->env->page(core, align_down(b->gpa, X86_PAGE_SIZE), ACCESS_READ, &traced);
-
-	return page ? page + (b->gpa & (X86_PAGE_SIZE - 1)) : NULL;
+	return i->op >= X86_OP_JO && i->op <= X86_OP_JNLE;
 }
+
+/* The block at the address that a direct jump at the end of t->block leads to, or NULL. */
+static struct bt_block *at(const struct translation *t, uint64_t rip)
+{
+	return flow_in_page(t, rip) ? bt_block_beside(t->bt, t->block, rip) : NULL;
+}
+
+/* Runs that are missing until it is hot. */
+static uint32_t cold(const struct bt *bt, const struct bt_block *b)
+{
+	uint32_t runs = b ? bt->heat[b - bt->block] : UINT32_MAX;
+
+	return runs == BT_HEAT_NEVER ? 0 : runs; /* it has been, and may be the one at hand */
+}
+
+/* How far RSP is from where it was when the path began, before its last instruction; false: that is not known. */
+static bool stack_moved(const struct translation *t, const struct plan *plan, int64_t *by)
+{
+	int width = (int)t->width;
+
+	*by = 0;
+	for (unsigned n = 0; n + 1 < plan->steps; n++) {
+		const struct insn *i = &t->bt->insn[plan->step[n].id].insn;
+		switch (i->op) {
+		case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: *by -= width; break;
+		case X86_OP_POP: *by += width; break;
+		case X86_OP_RET: *by += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0); break;
+		case X86_OP_ADD: case X86_OP_SUB:
+			if (i->dst == RSP * 8 && i->form != FORM_MR && i->form != FORM_MI) {
+				if (i->form != FORM_RI)
+					return false;
+				*by += i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
+			}
+			break;
+		case X86_OP_LEAVE: case X86_OP_ENTER: case X86_OP_XCHG:
+			return false;
+		default:
+			if (i->dst == RSP * 8 && (i->op == X86_OP_MOV || i->op == X86_OP_LEA || i->op == X86_OP_AND))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* Where the return at the path's end will lead: back to its call, or to what is on the stack now. A guess: 0, if there is none. */
+static uint64_t returns_to(const struct translation *t, const struct plan *plan)
+{
+	uint64_t rsp = t->bt->vcpu->core.cpu.gpr[RSP], value = 0;
+	unsigned depth = 0;
+	int64_t by;
+
+	for (unsigned n = plan->steps - 1; n--;) {
+		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
+		const struct bt_block *b = &t->bt->block[rec->block];
+		depth += rec->insn.op == X86_OP_RET;
+		if (rec->insn.op == X86_OP_CALL && !depth--)
+			return b->rip + b->bytes;
+	}
+	if (t->width != 8 || !stack_moved(t, plan, &by) || !bt_table_peek(t->bt, rsp + (uint64_t)by, &value))
+		return 0;
+	return t->block->anywhere ? t->block->rip + (value - bt_block_rip(t->bt, t->block)) : value;
+}
+
+/* Where t->block most often goes on, as far as that is known; NULL: it ends there. */
+static struct bt_block *successor(const struct translation *t, const struct plan *plan)
+{
+	const struct bt_insn *last = last_of(t->bt, t->block);
+	struct bt_block *taken, *next;
+
+	if (last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
+		return NULL;
+	next = at(t, flow_next(t, &last->insn));
+	if (last->resumes)
+		return next;
+	if (last->insn.op == X86_OP_RET)
+		return at(t, returns_to(t, plan));
+	if (last->insn.form != FORM_I || !(is_branch(&last->insn) || last->insn.op == X86_OP_JMP || last->insn.op == X86_OP_CALL))
+		return NULL;
+	taken = at(t, flow_target(t, &last->insn));
+	return is_branch(&last->insn) && cold(t->bt, next) < cold(t->bt, taken) ? next : taken;
+}
+
+static bool has(const struct plan *plan, uint32_t block)
+{
+	for (unsigned n = 0; n < plan->blocks; n++)
+		if (plan->path[n] == block)
+			return true;
+	return false;
+}
+
+/* False: behind it the plain copy goes on. */
+static bool add_steps(const struct bt *bt, struct plan *plan, const struct bt_block *b)
+{
+	plan->path[plan->blocks++] = (uint32_t)(b - bt->block);
+	for (unsigned n = 0; n < b->count; n++) {
+		const struct bt_insn *rec = &bt->insn[b->insn + n];
+		plan->step[plan->steps++] = (struct step){ .id = b->insn + n };
+		if (rec->calls_exec || rec->trouble & BT_SITE_GIVEN_UP)
+			return false;
+	}
+	return true;
+}
+
+static void find_path(struct translation *t, struct plan *plan)
+{
+	struct bt *bt = t->bt;
+	struct bt_block *head = t->block, *next;
+	unsigned rounds = 1;
+
+	plan->blocks = plan->steps = plan->groups = 0;
+	while (add_steps(bt, plan, t->block)) {
+		next = successor(t, plan);
+		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > STEPS_MAX)
+			break;
+		if (next == head ? rounds++ == ROUNDS_MAX : rounds == 1 && has(plan, (uint32_t)(next - bt->block)))
+			break;
+		plan->step[plan->steps - 1].last = true;
+		t->block = next;
+	}
+	t->block = head;
+}
+
+/* --- the copy --- */
 
 static void place(struct translation *t, unsigned *places)
 {
@@ -33,103 +153,145 @@ static void place(struct translation *t, unsigned *places)
 	++*places;
 }
 
-/* The jump back: out of the loop if it is not taken, else on with the next round. */
-static void round_ends(struct translation *t)
+/* From one block of the path to the next. */
+static void go_on(struct translation *t, const struct bt_block *next)
 {
 	const struct insn *i = &t->rec->insn;
-	uint64_t next = t->block->rip + t->block->bytes;
 
-	memory_room(t);
-	flow_exit(t, (i->opcode & 15) ^ 1, t->width == 8 ? next : (uint32_t)next);
+	t->too_far = false;
+	memory_room_for(t, 80); /* nobody looks behind this whether the short jumps reach an island */
+	if (t->rec->resumes)
+		translate_insn(t);
+	else if (i->op == X86_OP_CALL)
+		flow_push_next(t, i);
+	else if (i->op == X86_OP_RET)
+		flow_return_to(t, i, next->rip);
+	else if (i->op != X86_OP_JMP && bt_block_beside(t->bt, t->block, flow_target(t, i)) == next)
+		flow_exit(t, (i->opcode & 15) ^ 1, flow_next(t, i));
+	else if (i->op != X86_OP_JMP)
+		flow_exit(t, i->opcode & 15, flow_target(t, i));
+	memory_room_for(t, 40);
 	if (t->bt->counting)
-		translate_count(t);
+		translate_count(t, next);
+	assert(!t->too_far);
 }
 
-static void write_steps(struct translation *t, const uint8_t *bytes, unsigned *places)
+static void write_steps(struct translation *t, const uint8_t *page, unsigned *places)
 {
-	const struct bt_block *b = t->block;
+	const uint32_t *path = t->plan->path;
+	struct bt_block *head = t->block;
 	bool goes_on = true;
 
 	*places = 0;
-	for (t->step = 0; t->step < t->plan->steps && goes_on; t->step++) {
-		unsigned n = t->plan->step[t->step].insn;
-		struct bt_insn rec = t->bt->insn[b->insn + n];
-		t->id = b->insn + n;
+	for (t->step = 0; t->step < t->plan->steps; t->step++) {
+		const struct step *s = &t->plan->step[t->step];
+		struct bt_insn rec = t->bt->insn[s->id];
+		t->id = s->id;
 		t->rec = &rec; /* the original is of the plain copy */
-		t->bytes = bytes + rec.insn.offset;
-		t->shape = t->shaped[n] ? &t->shapes[n] : NULL;
-		place(t, places);
+		t->block = &t->bt->block[rec.block];
+		t->bytes = page + (t->block->gpa & (X86_PAGE_SIZE - 1)) + rec.insn.offset;
+		t->shape = t->shaped[t->step] ? &t->shapes[t->step] : NULL;
 		t->e.wrote = false;
-		if (n + 1u == b->count && t->step + 1 < t->plan->steps)
-			round_ends(t);
+		place(t, places);
+		if (s->last)
+			go_on(t, &t->bt->block[*++path]);
 		else
-			goes_on = translate_insn(t) && !(rec.trouble & BT_SITE_GIVEN_UP);
+			goes_on = translate_insn(t);
 		if (t->e.wrote)
 			t->held = GROUP_NONE;
 	}
-	t->id = b->insn + b->count;
-	if (goes_on && t->bt->insn[t->id - 1].resumes) {
+	if (goes_on && last_of(t->bt, t->block)->resumes) {
 		memory_room(t);
-		flow_exit(t, -1, t->width == 8 ? b->rip + b->bytes : (uint32_t)(b->rip + b->bytes));
+		flow_exit(t, -1, flow_next(t, &last_of(t->bt, t->block)->insn));
 	}
+	t->block = head;
 	stubs_emit(t);
 }
 
-/* Twice: at first to learn which host addresses are looked for in their slots. */
-static void write_copy(struct translation *t, const uint8_t *bytes, struct bt_fast *f)
+/* As often as it takes to learn which host addresses are looked for in their slots; that is mostly twice. */
+static void write_copy(struct translation *t, const uint8_t *page, struct bt_fast *f)
 {
 	uint32_t exits = t->bt->exits;
 
-	for (unsigned pass = 0; pass < 2; pass++) {
+	t->wanted = 0;
+	do {
+		t->kept = t->wanted;
 		t->e.at = t->bt->code_used;
 		t->bt->exits = exits;
 		t->stubs = t->shorts = t->ready = 0;
-		t->kept = t->wanted;
 		t->held = GROUP_NONE;
 		translate_prologue(t);
-		write_steps(t, bytes, &f->places);
-	}
-}
-
-static void shapes(struct translation *t, const uint8_t *bytes)
-{
-	for (unsigned n = 0; n < t->block->count; n++) {
-		struct insn i = t->bt->insn[t->block->insn + n].insn;
-		x86_memo_decode(t->bt->memo, &i, &t->shapes[n], &t->shaped[n], bytes + i.offset, i.length, t->block->mode & BT_MODE_DECODE);
-	}
+		write_steps(t, page, &f->places);
+	} while (t->wanted != t->kept);
 }
 
 static bool room(const struct bt *bt)
 {
-	return bt->code_used + BT_BLOCK_ROOM <= BT_CODE_SIZE && bt->exits + 2 * BT_BLOCK_MAX <= BT_EXITS_MAX && bt->fasts < BT_FASTS_MAX &&
-	       bt->places + BT_BLOCK_MAX <= BT_PLACES_MAX;
+	return bt->code_used + BT_FAST_ROOM <= BT_CODE_SIZE && bt->exits + 2 * STEPS_MAX <= BT_EXITS_MAX && bt->fasts < BT_FASTS_MAX &&
+	       bt->places + STEPS_MAX <= BT_PLACES_MAX && bt->members + PATH_MAX <= BT_MEMBERS_MAX;
+}
+
+static const uint8_t *page_of(struct bt *bt, const struct bt_block *b)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	bool traced;
+
+	return core->env->page(core, align_down(b->gpa, X86_PAGE_SIZE), ACCESS_READ, &traced);
+}
+
+static void shapes(struct translation *t, const struct plan *plan, const uint8_t *page)
+{
+	for (unsigned n = 0; n < plan->steps; n++) {
+		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
+		const struct bt_block *b = &t->bt->block[rec->block];
+		struct insn i = rec->insn;
+		x86_memo_decode(t->bt->memo, &i, &t->shapes[n], &t->shaped[n], page + (b->gpa & (X86_PAGE_SIZE - 1)) + i.offset, i.length,
+				b->mode & BT_MODE_DECODE);
+	}
+}
+
+static void note_members(struct bt *bt, const struct plan *plan)
+{
+	for (unsigned n = 1; n < plan->blocks; n++) {
+		struct bt_block *b = &bt->block[plan->path[n]];
+		if (b->members && bt->member[b->members - 1].fast == bt->fasts)
+			continue;
+		bt->member[bt->members++] = (struct bt_member){ .fast = bt->fasts, .next = b->members };
+		b->members = bt->members;
+	}
 }
 
 bool bt_heat_up(struct bt *bt, struct bt_block *b)
 {
-	struct translation t = { .e = { .base = bt->code }, .bt = bt, .block = b, .width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4 };
+	struct translation t; /* some fields are large */
 	struct bt_fast *f = &bt->fast[bt->fasts];
-	const uint8_t *bytes = bytes_of(bt, b);
+	const uint8_t *page = page_of(bt, b);
 	struct bt_block before = *b;
 	struct plan plan;
 
 	bt->heat[b - bt->block] = BT_HEAT_NEVER;
-	if (b->dead || b->second != ~0ULL || !bytes || !room(bt))
+	if (b->dead || b->second != ~0ULL || !page || !room(bt))
 		return false;
 	if (bt->holder.has_changes) { /* its bytes may be others by now */
 		bt->heat[b - bt->block] = 1;
 		return false;
 	}
 	bt_phase_set(bt, BT_TRANSLATING);
+	t.e = (struct emit){ .base = bt->code };
+	t.bt = bt;
+	t.block = b;
+	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	*f = (struct bt_fast){ .block = (uint32_t)(b - bt->block), .code = bt->code_used, .place = bt->places,
 			       .jump_entry = b->jump_entry, .entry = b->entry, .body = b->body };
-	shapes(&t, bytes);
-	group_plan(&t, &plan, is_loop(bt, b) ? MAX(MIN(ROUNDS_MAX, BT_BLOCK_MAX / b->count), 1u) : 1);
+	find_path(&t, &plan);
+	shapes(&t, &plan, page);
+	group_plan(&t, &plan);
 	t.plan = &plan;
-	write_copy(&t, bytes, f);
+	write_copy(&t, page, f);
 	f->code_end = t.e.at;
 	uint32_t jump_entry = b->jump_entry, entry = b->entry, body = b->body;
 	*b = before;
+	note_members(bt, &plan);
 	b->fast = ++bt->fasts;
 	bt->places += f->places;
 	bt->code_used = (uint32_t)align_up(t.e.at, 16);
@@ -137,16 +299,28 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	bt->stat.hot++;
 	bt->stat.hot_bytes += f->code_end - f->code;
 	if (trace_on(bt))
-		bt_trace_fast(bt, f, bytes);
+		bt_trace_fast(bt, f, page);
 	return true;
 }
 
-void bt_cool_down(struct bt *bt, struct bt_block *b)
+/* Its entries lead to its plain copy. */
+static void cool_down(struct bt *bt, struct bt_block *b)
 {
 	const struct bt_fast *f = &bt->fast[b->fast - 1];
 
-	if (!b->fast)
-		return;
 	b->fast = 0;
+	bt->heat[b - bt->block] = bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
 	bt_entries_set(bt, b, f->jump_entry, f->entry, f->body);
+}
+
+void bt_traces_drop(struct bt *bt, struct bt_block *b)
+{
+	for (uint32_t n = b->members; n; n = bt->member[n - 1].next) {
+		struct bt_block *head = &bt->block[bt->fast[bt->member[n - 1].fast].block];
+		if (head->fast == bt->member[n - 1].fast + 1)
+			cool_down(bt, head);
+	}
+	b->members = 0;
+	if (b->fast)
+		cool_down(bt, b);
 }

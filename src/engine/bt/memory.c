@@ -119,7 +119,9 @@ void memory_island(struct translation *t, bool around)
 	if (around)
 		skip = emit_short(&t->e, 0xeb);
 	for (unsigned n = 0; n < t->shorts; n++) {
-		emit_patch_short(&t->e, t->pending[n].where, t->e.at);
+		t->too_far |= t->e.at > t->pending[n].where + 1 + 127;
+		if (!t->too_far)
+			emit_patch_short(&t->e, t->pending[n].where, t->e.at);
 		t->stub[t->pending[n].stub].fix = emit_jump(&t->e, -1);
 	}
 	t->shorts = 0;
@@ -131,15 +133,21 @@ bool memory_reachable(const struct translation *t)
 {
 	/* 2 bytes to get around it, 5 for each long jump; and the end of a block, a far jump, may come before it */
 	for (unsigned n = 0; n < t->shorts; n++)
-		if (t->e.at + 2 + 5 * n + 24 > t->pending[n].where + 1 + 127)
+		if (t->e.at + 2 + 5 * n + 44 > t->pending[n].where + 1 + 127)
 			return false;
 	return true;
 }
 
+void memory_room_for(struct translation *t, unsigned bytes)
+{
+	if (t->shorts > SHORTS_MAX - 3 || (t->shorts && t->e.at + bytes - t->pending[0].where > 100))
+		memory_island(t, true);
+}
+
+/* An instruction that is longer is written again behind an island: translate_insn. */
 void memory_room(struct translation *t)
 {
-	if (t->shorts == SHORTS_MAX || (t->shorts && t->e.at - t->pending[0].where > 56))
-		memory_island(t, true);
+	memory_room_for(t, 16);
 }
 
 void memory_jump_if_zero(struct translation *t, struct stub stub)
@@ -307,7 +315,7 @@ void stubs_emit(struct translation *t)
 			range_emit(t, s);
 			break;
 		case STUB_POLL:
-			argument(e, t->block->insn);
+			argument(e, s->exit);
 			emit_jump_through(e, state_at(BT_POLL));
 			break;
 		case STUB_MISS:

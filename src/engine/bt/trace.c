@@ -102,7 +102,7 @@ static void header(const struct bt *bt, const struct bt_block *b)
 		    b->mode & MODE_USER ? "3" : "0", b->count, b->bytes, b->code_end - b->code, count, count ? ":" : "", calls);
 }
 
-void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *bytes)
+void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *page)
 {
 	const struct bt_block *b = &bt->block[f->block];
 	const struct bt_place *p = &bt->place[f->place];
@@ -113,9 +113,10 @@ void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *
 	lines(bt, "(entry)", f->code, f->places ? p[0].code : f->code_end, "");
 	for (unsigned n = 0; n < f->places; n++) {
 		const struct insn *i = &bt->insn[p[n].insn].insn;
+		const struct bt_block *at = &bt->block[bt->insn[p[n].insn].block];
 		char text[100], guest[140];
-		x86_disassemble(text, sizeof(text), bytes + i->offset, i->length, b->mode & BT_MODE_DECODE, b->rip + i->offset);
-		snprintf(guest, sizeof(guest), "%lx  %s", b->rip + i->offset, text);
+		x86_disassemble(text, sizeof(text), page + (at->gpa & ~X86_PAGE_MASK) + i->offset, i->length, at->mode & BT_MODE_DECODE, at->rip + i->offset);
+		snprintf(guest, sizeof(guest), "%lx  %s", at->rip + i->offset, text);
 		lines(bt, guest, p[n].code, n + 1 < f->places ? p[n + 1].code : f->code_end, "");
 	}
 	pthread_mutex_unlock(&lock);

@@ -41,7 +41,7 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 		return;
 	call_exec(&e, (uint32_t)(rec - bt->insn), rec->insn.op);
 	rec->trouble = BT_SITE_GIVEN_UP;
-	bt_cool_down(bt, &bt->block[rec->block]);
+	bt_traces_drop(bt, &bt->block[rec->block]);
 }
 
 /* --- the stack --- */
@@ -272,6 +272,18 @@ static bool mov_stack(struct translation *t, const struct insn *i, const struct 
 	return true;
 }
 
+/* With one instruction, if all registers are in the host's. */
+static bool lea_direct(struct translation *t, const struct insn *i, unsigned to, bool wide)
+{
+	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
+	unsigned b = base ? guest_host(i->base / 8) : HOST_NONE, x = index ? guest_host(i->scaled / 8) : HOST_NONE;
+
+	if (i->asize != t->width || i->base == X86_GPR_RIP * 8 || !(base || index) || base != (b != HOST_NONE) || index != (x != HOST_NONE) || !fits32(i->disp))
+		return false;
+	emit_op(&t->e, wide, 0x8d, to, operand_sum(b, x, i->scale, (int32_t)i->disp));
+	return true;
+}
+
 static bool lea(struct translation *t, const struct insn *i)
 {
 	unsigned guest = i->dst / 8, host = guest_host(guest), to = host == HOST_NONE ? HOST_T : host;
@@ -280,9 +292,16 @@ static bool lea(struct translation *t, const struct insn *i)
 	struct insn flat = *i;
 	struct ea ea;
 
-	flat.seg = SEG_FLAT; /* it adds no base */
 	if (i->size < 4)
 		return false;
+	if (lea_direct(t, i, stack ? HOST_T : to, wide)) {
+		if (stack)
+			set_stack(t);
+		else if (host == HOST_NONE)
+			emit_store(&t->e, guest_slot(guest), HOST_T);
+		return true;
+	}
+	flat.seg = SEG_FLAT; /* it adds no base */
 	if (i->asize == t->width && t->width == 4) /* limits and bases do not matter here */
 		flat.flags = (uint16_t)((flat.flags & ~INSN_ADDRESS) | INSN_ADDRESS32);
 	if (!memory_address(t, &flat, &ea))
@@ -491,7 +510,7 @@ static bool native(struct translation *t, const struct insn *i)
 
 /* What was written since, is taken back. */
 struct mark {
-	uint32_t at, exits, ready, wanted;
+	uint32_t at, exits, ready;
 	unsigned held;
 	unsigned shorts, stubs;
 	struct pending pending[SHORTS_MAX];
@@ -499,7 +518,7 @@ struct mark {
 
 static struct mark mark(const struct translation *t)
 {
-	struct mark m = { .at = t->e.at, .exits = t->bt->exits, .shorts = t->shorts, .stubs = t->stubs, .ready = t->ready, .wanted = t->wanted,
+	struct mark m = { .at = t->e.at, .exits = t->bt->exits, .shorts = t->shorts, .stubs = t->stubs, .ready = t->ready,
 			  .held = t->held };
 
 	memcpy(m.pending, t->pending, sizeof(m.pending));
@@ -513,7 +532,6 @@ static void take_back(struct translation *t, const struct mark *m)
 	t->stubs = m->stubs;
 	t->bt->exits = m->exits;
 	t->ready = m->ready;
-	t->wanted = m->wanted;
 	t->held = m->held;
 	memcpy(t->pending, m->pending, sizeof(m->pending));
 	t->rec->access = BT_NO_ACCESS;
@@ -531,11 +549,11 @@ bool translate_insn(struct translation *t)
 	}
 	for (unsigned tries = 0; tries < 2; tries++) {
 		start = mark(t);
+		t->e.wrote = t->too_far = false;
 		t->rec->code = t->e.at;
 		done = native(t, &t->rec->insn);
-		if (done && memory_reachable(t)) {
+		if (done && !t->too_far && memory_reachable(t))
 			return true;
-		}
 		take_back(t, &start);
 		if (!done)
 			break;
@@ -555,14 +573,14 @@ static void count(struct emit *e, const struct bt_block *b)
 	emit_store(e, state_at(BT_COUNT), HOST_T);
 }
 
-void translate_count(struct translation *t)
+void translate_count(struct translation *t, const struct bt_block *next)
 {
 	struct emit *e = &t->e;
 
 	emit_load(e, HOST_T, state_at(BT_COUNT));
 	emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
-	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL });
-	count(e, t->block);
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
+	count(e, next);
 }
 
 /* The block's entry in bt->heat: MOV from or to HOST_X, RIP-relative. */

@@ -43,7 +43,9 @@ struct stub {
 	uint64_t rip;
 };
 
-#define STUBS_MAX (3 * BT_BLOCK_MAX + 8)
+#define STEPS_MAX 64          /* of a fast copy */
+#define PATH_MAX 24
+#define STUBS_MAX (3 * STEPS_MAX + 8)
 #define SHORTS_MAX 12
 
 struct pending {            /* a short jump to a stub that needs an island within its reach */
@@ -63,14 +65,17 @@ struct group {
 	bool same;            /* all are of the same bytes */
 };
 struct step {                 /* an instruction of a fast copy */
-	uint8_t insn;         /* of the block's */
+	uint32_t id;
+	bool last;            /* of its block, and another one follows */
 	bool indexed;         /* ACCESS_OPERAND is found by the group and an index register */
 	uint8_t group[ACCESSES];
 	uint16_t at[ACCESSES]; /* from the lowest byte of the group */
 };
 struct plan {
-	struct step step[BT_BLOCK_MAX];
-	unsigned steps, rounds; /* rounds: of a loop */
+	uint32_t path[PATH_MAX]; /* the blocks, in the order in which they run */
+	unsigned blocks;
+	struct step step[STEPS_MAX];
+	unsigned steps;
 	struct group group[GROUPS_MAX];
 	unsigned groups;
 };
@@ -88,8 +93,9 @@ struct translation {
 	unsigned stubs;
 	struct pending pending[SHORTS_MAX];
 	unsigned shorts;
-	struct x86_shape shapes[BT_BLOCK_MAX]; /* by instruction */
-	bool shaped[BT_BLOCK_MAX];
+	bool too_far;         /* an island was out of reach: what was written of this instruction is no good */
+	struct x86_shape shapes[STEPS_MAX]; /* by instruction, or step */
+	bool shaped[STEPS_MAX];
 	const struct plan *plan;       /* of the fast copy; NULL: this is the plain one */
 	unsigned step;
 	uint32_t ready;       /* groups whose host address is known */
@@ -115,6 +121,7 @@ bool memory_aligned(const struct translation *, const struct insn *i, const stru
 /* Short jumps reach 127 bytes: before more is written, those that wait get a long jump within reach. */
 void memory_island(struct translation *, bool around);
 void memory_room(struct translation *);
+void memory_room_for(struct translation *, unsigned bytes);
 /* Would an island written now be within reach of all that wait for one? */
 bool memory_reachable(const struct translation *);
 /* The exec function does the instruction: jumps there. */
@@ -129,8 +136,8 @@ void stubs_emit(struct translation *);
 void memory_jump_if_zero(struct translation *, struct stub); /* HOST_X */
 
 /* group.c */
-/* From `rounds` times the block's instructions, whose shapes are in the translation. */
-void group_plan(const struct translation *, struct plan *, unsigned rounds);
+/* Finds the groups of the plan's steps, whose shapes are in the translation. */
+void group_plan(const struct translation *, struct plan *);
 /* The host's operand, by a group; false: the access is in none. Uses HOST_X, and HOST_T. i: the instruction; disp: from RSP, for ACCESS_STACK.
  * in_x: HOST_T is to be left free, and what is returned is based on HOST_X. Else it may be based on either. */
 bool group_operand(struct translation *, const struct insn *i, enum access, int32_t disp, bool in_x, struct operand *);
@@ -139,7 +146,8 @@ bool group_operand(struct translation *, const struct insn *i, enum access, int3
 /* Writes the instruction at hand. False: it became a call of its exec function. */
 bool translate_insn(struct translation *);
 void translate_prologue(struct translation *);
-void translate_count(struct translation *); /* of a block: counts its instructions, and jumps to a STUB_POLL if it is to be left */
+/* The next block begins, without an entry: counts its instructions, unless somebody wants the processor. */
+void translate_count(struct translation *, const struct bt_block *);
 bool translate_plain_operand(const struct insn *, const struct x86_shape *);
 
 /* system.c -- What a kernel needs often. False: the exec function has to do it. */
@@ -148,4 +156,15 @@ bool system_emit(struct translation *, const struct insn *i);
 /* flow.c -- The end of a block, or a branch. False: the exec function has to do it. */
 bool flow_emit(struct translation *, const struct insn *i);
 void flow_exit(struct translation *, int cc, uint64_t target);
+/* Where a direct jump or call leads; where the next instruction stands. */
+uint64_t flow_target(const struct translation *, const struct insn *);
+uint64_t flow_next(const struct translation *, const struct insn *);
+/* Within the block's page, so that what stands there is known whatever the page is mapped at? */
+bool flow_in_page(const struct translation *, uint64_t target);
+/* A return but for its jump: HOST_T becomes where that leads. */
+bool flow_return(struct translation *, const struct insn *);
+/* A return that goes on behind this if it leads to this address, in the block's page. */
+void flow_return_to(struct translation *, const struct insn *, uint64_t rip);
+/* What a call does beside the jump. */
+void flow_push_next(struct translation *, const struct insn *);
 void flow_far(struct translation *, uint64_t target);
