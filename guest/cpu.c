@@ -8,13 +8,10 @@ enum { MSR_TSC = 0x10, MSR_TSC_ADJUST = 0x3b, MSR_PAT = 0x277, MSR_TSC_AUX = 0xc
 static uint8_t area[4096] __attribute__((aligned(64))), other[4096] __attribute__((aligned(64)));
 static uint64_t words[8] __attribute__((aligned(64)));
 
-extern uint64_t boot_info;
-
-/* With the word "hardware" on the command line: a processor that has more than CPUID tells. PVH: cmdline_paddr of struct hvm_start_info. */
+/* With the word "hardware" on the command line: a processor that has more than CPUID tells. */
 static bool hardware(void)
 {
-	const char *words = *(const char **)(boot_info + 24);
-	return words && !memcmp(words, "hardware", 8);
+	return asked_for("hardware", 8);
 }
 
 /* An instruction runs without #UD exactly when it is offered. */

@@ -26,6 +26,14 @@ enum { DE = 0, DB = 1, NMI = 2, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, 
 #define FLAG_ID BIT(21)
 #define FLAG_IOPL BIT(12) /* times 0 to 3 */
 
+/* Does the command line begin with this? PVH: cmdline_paddr of struct hvm_start_info. */
+static inline bool asked_for(const char *word, size_t length)
+{
+	extern uint64_t boot_info;
+	const char *line = *(const char **)(boot_info + 24);
+	return line && !memcmp(line, word, length);
+}
+
 /* --- exceptions and interrupts, trap.c --- */
 
 struct frame { /* as trap.S pushes it */

@@ -24,6 +24,9 @@ void x86_return_stack_pointer(struct x86_core *, uint64_t sp, unsigned size);
 /* exec_xsave.c -- The components (XCR0_*) that are not in their initial state. */
 uint64_t x86_xinuse(const struct x86_core *);
 
+/* x87.c -- The x87 state was replaced or its exceptions cleared: tells the board, where CR0.NE is clear, that no error waits any more. */
+void x87_error_gone(struct x86_core *);
+
 /* exec_control.c -- MOV to CR0 by MOV, LMSW, CLTS; XCR0. */
 /* Bits that CR4 has on this model. */
 uint64_t x86_cr4_mask(const struct x86_core *);

@@ -2,6 +2,7 @@
 /* x87 control instructions: control, status and tag words, environments and whole states. SDM volume 1, 8.1.10, volume
  * 2 FNSTENV, FLDENV, FNSAVE, FRSTOR. Those with N in their name do not wait for pending exceptions. */
 #include <string.h>
+#include "x86/exec_system.h"
 #include "x86/x87.h"
 
 EXEC(fwait_none)

@@ -134,6 +134,7 @@ EXEC(fxrstor)
 	x87_from_image(core, i, &m);
 	f->mxcsr = m.mxcsr;
 	memcpy(f->xmm, m.xmm, 16 * xmm_count(core));
+	x87_error_gone(core);
 	X86_NEXT(core, i);
 }
 
@@ -283,6 +284,7 @@ static void restore(struct x86_core *core, const struct insn *i)
 		memset(f->xmm, 0, 16 * xmm_count(core));
 	if (rfbm & XCR0_AVX)
 		memcpy(core->cpu.xsave.ymm_high, m.ymm_high, 16 * xmm_count(core));
+	x87_error_gone(core);
 }
 
 EXEC(xrstor)

@@ -7,6 +7,7 @@
  * would raise #MF; FNSAVE does not wait, so the host never faults. The host's instruction is one of 512 register forms
  * and 64 memory forms: a stub each. */
 #include <string.h>
+#include "x86/exec_system.h"
 #include "x86/x87.h"
 
 void x87_set_top(struct x86_fxsave *x, unsigned top)

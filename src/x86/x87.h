@@ -9,8 +9,6 @@
 
 /* x87.c -- Changes the control word; exceptions that are flagged become pending or cease to be (FSW.ES, FSW.B). */
 void x87_set_control(struct x86_fxsave *, uint16_t fcw);
-/* The state was replaced or the exceptions cleared: tells the board, where CR0.NE is clear, that no error waits any more. */
-void x87_error_gone(struct x86_core *);
 /* FNINIT: SDM volume 1, table 8-1 and volume 2. The registers keep their contents, but are empty. */
 void x87_init(struct x86_fxsave *);
 /* The tag word in full, two bits for each physical register, and back. */

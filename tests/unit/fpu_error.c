@@ -87,6 +87,16 @@ static void processor(void)
 	asserted = gone = 0;
 	ok(flat_run(f, AT, "\xd9\xee", 2) == -1 && flat_run(f, AT, "\xd8\xf9", 2) == -1 && flat_run(f, AT, "\x9b", 1) == VECTOR_MF && !asserted,
 	   "with CR0.NE it is #MF");
+	cpu->cr0 &= ~CR0_NE;
+	gone = 0;
+	cpu->cr4 |= CR4_OSFXSR;
+	cpu->gpr[RBX] = 0x5000;
+	flat_put(0x5000, 2, 0x37f);
+	flat_put(0x5018, 4, 0x1f80);
+	ok(flat_run(f, AT, "\x0f\xae\x0f", 3) == -1 && gone == 1, "FXRSTOR takes FERR# back with a state in which nothing waits");
+	flat_put(0x5000, 2, 0x37b);
+	flat_put(0x5002, 2, 0x8084); /* ZE, and its summary */
+	ok(flat_run(f, AT, "\x0f\xae\x0f", 3) == -1 && gone == 1, "but not of one in which something does");
 }
 
 int main(void)
