@@ -16,6 +16,8 @@
 #define CODE 0x1000
 #define TABLES 0x2000   /* of pages: three levels, or one */
 #define OTHER_TABLE 0x6000
+#define EMULATED_MIPS 5 /* at most, by an emulator that is not to be tried again */
+#define TRIES 4
 #define NATIVE_MIPS 30  /* an emulator in the kernel reaches a few, a processor thousands, one under a translator at least a hundred */
 #define LOOK 300        /* turns of the loop to begin with */
 #define MEASURE 1000000 /* turns at most */
@@ -260,7 +262,7 @@ static double try_mode(int system, enum kvm_mode mode, int *error)
 	if (set_cpuid(&t) < 0 || enter_mode(&t, mode) < 0 || !faithful(&t, mode))
 		goto out;
 	speed = speed_of(&t, mode);
-	if (speed < NATIVE_MIPS) /* a busy host is no emulator: another try */
+	for (unsigned n = 0; n < TRIES && speed > EMULATED_MIPS && speed < NATIVE_MIPS; n++) /* a busy host is no emulator */
 		speed = MAX(speed, speed_of(&t, mode));
 out:
 	trial_end(&t);
