@@ -113,6 +113,8 @@ $(BUILD)/obj/%.o: src/%
 
 bench: all
 	@bench/run
+	@bench/run --bits 32
+	@bench/everyday
 	@bench/devices
 fuzz:
 	@tests/fuzz/run

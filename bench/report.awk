@@ -143,6 +143,27 @@ function show_times(what, title,    j, at) {
         row(title, "s", at, 1)
 }
 
+# What bt is not to fall below, in times TCG, each with its figure: the kernel rows, together and each, and the boot.
+function floors(    i, r, least, which) {
+        for (i = 1; i <= benches; i++)
+                if (group[name[i]] == "kernel" && (r = ratio(figure("bt", name[i]), figure(peer, name[i]))) && (!least || r < least)) {
+                        least = r
+                        which = name[i]
+                }
+        if (least) {
+                floor("kernel, geometric mean", 2.5, mean_of_ratios("kernel", "bt", peer))
+                floor("kernel, the least (" which ")", 1.5, show(least))
+        }
+        if (r = ratio(figure(peer, "boot-to-power-off"), figure("bt", "boot-to-power-off")))
+                floor("start to power-off", 1, show(r))
+}
+
+function floor(what, least, is) {
+        if (!floor_told++)
+                printf "\nfloors of bt, times TCG\n"
+        printf "  %-32s at least %-4s %8s%s\n", what, least, is, is + 0 < least ? "  (below)" : ""
+}
+
 END {
         above()
         head()
@@ -154,6 +175,9 @@ END {
                 row("integer loops", "MIPS", at, 0)
         show_times("boot-to-init", "start to /init")
         show_times("boot-to-power-off", "start to power-off")
+        for (m = 2; peer && m < columns; m++)
+                if (monitor[m] == "bt")
+                        floors()
         if (starred)
                 printf "\n* without the benchmarks that have no figure\n"
 }
