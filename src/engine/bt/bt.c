@@ -19,6 +19,8 @@ CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
 CHECK(BT_GROUP, group);
 CHECK(BT_NEAR, near);
+CHECK(BT_FS_PLAIN, fs_plain);
+CHECK(BT_GS_PLAIN, gs_plain);
 CHECK(BT_HOT, hot);
 CHECK(BT_QUICK, quick);
 CHECK(BT_PAGE, page);

@@ -25,6 +25,7 @@ struct bt_state {
 	uint8_t pad[BT_NEAR + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
 	uint8_t near[9][256];
 	uint64_t group[8];
+	uint64_t fs_plain, gs_plain;
 	void *hot, *quick;
 	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];
@@ -233,22 +234,10 @@ struct bt {
 	} stat;
 };
 
-/* Beside MODE_*, what a block's key holds: outside 64-bit code, an access through FS or GS has nothing to check but that its base counts. */
-#define BT_FS_PLAIN BIT(30)
-#define BT_GS_PLAIN BIT(31)
-#define BT_MODE_DECODE (~(uint32_t)(BT_FS_PLAIN | BT_GS_PLAIN))
+/* In 32-bit code: an access through this segment has nothing to check but that its base counts. */
 static inline bool bt_segment_plain(const struct x86_segment *s)
 {
 	return s->limit == 0xffffffff && (s->attr & (SEGA_CODE | SEGA_WRITABLE | SEGA_EXPAND_DOWN | SEGA_UNUSABLE | SEGA_P)) == (SEGA_WRITABLE | SEGA_P);
-}
-static inline uint32_t bt_mode(const struct x86_core *core)
-{
-	uint32_t mode = core->mode;
-
-	if ((mode & MODE_CODE) == MODE_CODE64)
-		return mode;
-	return mode | (bt_segment_plain(&core->cpu.seg[SEG_FS]) ? (uint32_t)BT_FS_PLAIN : 0) |
-	       (bt_segment_plain(&core->cpu.seg[SEG_GS]) ? (uint32_t)BT_GS_PLAIN : 0);
 }
 
 static inline struct bt *bt_of(struct vcpu *vcpu)

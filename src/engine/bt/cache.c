@@ -260,7 +260,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 		bt_cache_flush(bt, BT_FLUSH_FULL);
 	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
-	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = bt_mode(core) };
+	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
 	struct bt_page *page = page_get(bt, entry->page);
 	if (!page)
 		return NULL;
@@ -280,7 +280,7 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	uint64_t rip = core->cpu.gpr[X86_GPR_RIP], at = linear_of(core, rip);
 	struct fetch_entry entry = *x86_fetch_page(core, at);
 	gpa_t gpa = entry.page + (at & (X86_PAGE_SIZE - 1));
-	uint32_t mode = bt_mode(core);
+	uint32_t mode = core->mode;
 	enum wanted wanted = !may_float(rip, mode) ? HERE : !from ? EITHER : from->anywhere ? ANYWHERE : HERE;
 	bool elsewhere = false;
 	struct bt_block *b = look_up(bt, gpa, rip, mode, wanted, &elsewhere);

@@ -246,7 +246,7 @@ static void shapes(struct translation *t, const struct plan *plan, const uint8_t
 		const struct bt_block *b = &t->bt->block[rec->block];
 		struct insn i = rec->insn;
 		x86_memo_decode(t->bt->memo, &i, &t->shapes[n], &t->shaped[n], page + (b->gpa & (X86_PAGE_SIZE - 1)) + i.offset, i.length,
-				b->mode & BT_MODE_DECODE);
+				b->mode);
 	}
 }
 

@@ -26,10 +26,10 @@ static unsigned fetch(struct translation *t, unsigned guest, unsigned scratch)
 	return scratch;
 }
 
-/* A segment of 32-bit code that has a base, and no limit that could be exceeded. */
+/* FS or GS in 32-bit code: mostly it has a base, and no limit that could be exceeded. That is looked at when it runs. */
 static bool is_plain(const struct translation *t, const struct insn *i)
 {
-	return t->width == 4 && i->asize == 4 && ((i->seg == SEG_FS && (t->block->mode & BT_FS_PLAIN)) || (i->seg == SEG_GS && (t->block->mode & BT_GS_PLAIN)));
+	return t->width == 4 && i->asize == 4 && (i->seg == SEG_FS || i->seg == SEG_GS);
 }
 
 bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
@@ -39,6 +39,10 @@ bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 
 	if (((i->flags & INSN_ADDRESS) && !plain) || !fits32(i->disp) || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
 		return false;
+	if (plain) {
+		emit_load(&t->e, HOST_X, state_at(i->seg == SEG_FS ? BT_FS_PLAIN : BT_GS_PLAIN));
+		memory_exec_if_zero(t);
+	}
 	if (i->base == X86_GPR_RIP * 8 && t->block->anywhere) {
 		int64_t disp = (int64_t)(t->block->gpa & ~X86_PAGE_MASK) + i->disp;
 		if (!fits32(disp) || i->seg != SEG_FLAT)

@@ -102,7 +102,7 @@ static void keys_check(struct bt *bt)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned which = core->mode & MODE_USER ? 0 : 1;
-	uint32_t mode = bt_mode(core);
+	uint32_t mode = core->mode;
 
 	if (bt->generation[0] != core->mapping_generation || (which == 0 && bt->mode[0] != mode))
 		bt_jumps_clear(bt, 0);
@@ -123,6 +123,10 @@ static void *resume(struct bt *bt, uint32_t code)
 	s->rsp = s + 1;
 	s->fs_base = core->cpu.seg[SEG_FS].base;
 	s->gs_base = core->cpu.seg[SEG_GS].base;
+	if ((core->mode & MODE_CODE) == MODE_CODE32) {
+		s->fs_plain = bt_segment_plain(&core->cpu.seg[SEG_FS]);
+		s->gs_plain = bt_segment_plain(&core->cpu.seg[SEG_GS]);
+	}
 	s->aflags = core->aflags;
 	s->mxcsr = core->cpu.xsave.legacy.mxcsr;
 	s->avx = bt->avx && !(core->mode & MODE_AVX_UD);
@@ -247,7 +251,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	pair[0].exec(core, pair);
 	bt_phase_set(bt, BT_ENGINE);
 	bt_reason_end(bt, false);
-	if (bt->went_on && rec->resumes && !b->dead && bt_mode(core) == b->mode && stack_fits(core))
+	if (bt->went_on && rec->resumes && !b->dead && core->mode == b->mode && stack_fits(core))
 		return resume(bt, rec[1].code);
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
 		core->cpu.gpr[X86_GPR_RIP] = (uint32_t)core->cpu.gpr[X86_GPR_RIP];

@@ -16,7 +16,7 @@ static const struct { unsigned offset, size; const char *name; } fields[] = {
 	FIELD(dispatch), FIELD(group), FIELD(near), FIELD(hot), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
 	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(rsp), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
 	FIELD(arith_mask), FIELD(no_event), FIELD(rsps), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
-	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(quick), FIELD(jumps),
+	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(quick), FIELD(fs_plain), FIELD(gs_plain), FIELD(jumps),
 #undef FIELD
 };
 
@@ -115,7 +115,7 @@ void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *
 		const struct insn *i = &bt->insn[p[n].insn].insn;
 		const struct bt_block *at = &bt->block[bt->insn[p[n].insn].block];
 		char text[100], guest[140];
-		x86_disassemble(text, sizeof(text), page + (at->gpa & ~X86_PAGE_MASK) + i->offset, i->length, at->mode & BT_MODE_DECODE, at->rip + i->offset);
+		x86_disassemble(text, sizeof(text), page + (at->gpa & ~X86_PAGE_MASK) + i->offset, i->length, at->mode, at->rip + i->offset);
 		snprintf(guest, sizeof(guest), "%lx  %s", at->rip + i->offset, text);
 		lines(bt, guest, p[n].code, n + 1 < f->places ? p[n + 1].code : f->code_end, "");
 	}
@@ -133,7 +133,7 @@ void bt_trace_block(const struct bt *bt, const struct bt_block *b, const uint8_t
 	for (unsigned n = 0; n < b->count; n++) {
 		const struct insn *i = &first[n].insn;
 		char text[100], guest[140];
-		x86_disassemble(text, sizeof(text), bytes + i->offset, i->length, b->mode & BT_MODE_DECODE, b->rip + i->offset);
+		x86_disassemble(text, sizeof(text), bytes + i->offset, i->length, b->mode, b->rip + i->offset);
 		snprintf(guest, sizeof(guest), "%lx  %s", b->rip + i->offset, text);
 		lines(bt, guest, first[n].code, first[n + 1].code, first[n].calls_exec ? "to the exec function" : "");
 	}

@@ -647,7 +647,7 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 		rec->insn.offset = b->bytes;
 		rec->insn.index = (uint8_t)b->count;
 		unsigned n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes,
-					     available - b->bytes, b->mode & BT_MODE_DECODE);
+					     available - b->bytes, b->mode);
 		if (!n)
 			break;
 		ends = ends_block(bt, &rec->insn);
