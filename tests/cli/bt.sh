@@ -74,6 +74,11 @@ equal 'without --trace nothing is printed' "$err" ''
 run --trace exit,code
 if grep -q '^bt:' <<<"$err"; then not_ok 'other events do not print blocks' "$err"; else ok 'other events do not print blocks'; fi
 
+# mov esi,0x200ff0; fld1; fstp tbyte [esi]; fild dword [esi]; fstp tbyte [esi+1]; fld tbyte [esi+esi]; out 0xf4,al
+kernel x87 '\xbe\xf0\x0f\x20\x00\xd9\xe8\xdb\x3e\xdb\x06\xdb\x7e\x01\xdb\x2c\x36\xe6\xf4\xf4'
+capture 20 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/x87" --debug-exit 0xf4 --serial none --trace bt
+matches 'x87 operands of 80 bits need no exec function' '^bt: block 0 of .* exec functions: 1: OUT$'
+
 # --stats. A loop of 100000000 additions, then: a load across a page end, a load from the APIC's page, two to an empty entry,
 # and a write to a page of code, where no code is.
 kernel counted '\xb9\x00\xe1\xf5\x05\x01\xd8\x49\x75\xfb\xbe\xfe\x0f\x20\x00\x8b\x06\xa1\x30\x00\xe0\xfe\xa1\x00\x00\x30\x00\xa1\x00\x10\x30\x00\xa3\x00\x0f\x10\x00\x0f\xa2\xb0\x00\xe6\xf4\xf4'

@@ -158,7 +158,7 @@ static void go_on(struct translation *t, const struct bt_block *next)
 {
 	const struct insn *i = &t->rec->insn;
 
-	t->too_far = false;
+	t->tight = t->too_far = false;
 	memory_room_for(t, 80); /* nobody looks behind this whether the short jumps reach an island */
 	if (t->rec->resumes)
 		translate_insn(t);
@@ -200,6 +200,7 @@ static void write_steps(struct translation *t, const uint8_t *page, unsigned *pl
 		if (t->e.wrote)
 			t->held = GROUP_NONE;
 	}
+	t->tight = false;
 	if (goes_on && last_of(t->bt, t->block)->resumes) {
 		memory_room(t);
 		flow_exit(t, -1, flow_next(t, &last_of(t->bt, t->block)->insn));

@@ -144,7 +144,7 @@ bool memory_reachable(const struct translation *t)
 
 void memory_room_for(struct translation *t, unsigned bytes)
 {
-	if (t->shorts > SHORTS_MAX - 3 || (t->shorts && t->e.at + bytes - t->pending[0].where > 100))
+	if (t->shorts > SHORTS_MAX - 3 || (t->shorts && t->e.at + bytes - t->pending[0].where > (t->tight ? 60u : 100u)))
 		memory_island(t, true);
 }
 

@@ -433,7 +433,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
 	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
-		memory_room(t);
+		memory_room_for(t, 60);
 		emit_store_constant(e, BT_FPU_LAST, t->id);
 		if (t->block->anywhere) {
 			emit_load(e, HOST_X, state_at(BT_PAGE));
@@ -542,6 +542,7 @@ bool translate_insn(struct translation *t)
 	struct mark start;
 	bool done;
 
+	t->tight = false;
 	memory_room(t);
 	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) {
 		call_exec(&t->e, t->id, t->rec->insn.op);
@@ -557,6 +558,7 @@ bool translate_insn(struct translation *t)
 		take_back(t, &start);
 		if (!done)
 			break;
+		t->tight = true;
 		memory_island(t, true); /* it was too long for the jumps before it */
 	}
 	t->rec->code = t->e.at;

@@ -93,6 +93,7 @@ struct translation {
 	unsigned stubs;
 	struct pending pending[SHORTS_MAX];
 	unsigned shorts;
+	bool tight;           /* islands are to come early: it did not work otherwise */
 	bool too_far;         /* an island was out of reach: what was written of this instruction is no good */
 	struct x86_shape shapes[STEPS_MAX]; /* by instruction, or step */
 	bool shaped[STEPS_MAX];
