@@ -90,6 +90,7 @@ struct bt_block {
 	uint32_t insn;                /* index of the first bt_insn */
 	uint16_t count, bytes;
 	bool dead;
+	uint8_t trips;                /* of a loop to its own start: how often it mostly goes round, if that is seldom and known; else 0 */
 	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is the first one */
 	uint32_t doors;               /* of such a block, index + 1 */
 	uint32_t same_hash, same_page, same_second; /* index + 1 */
@@ -332,7 +333,7 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_FASTS_MAX (BT_BLOCKS_MAX / 2)
 #define BT_PLACES_MAX BT_INSNS_MAX
 #define BT_MEMBERS_MAX BT_BLOCKS_MAX
-#define BT_FAST_ROOM 32768
+#define BT_FAST_ROOM 49152
 #define BT_HEAT 1000                  /* runs until a block is hot */
 #define BT_HEAT_COUNTING 20           /* with instructions counted, which is how engines are compared: few, so that this is compared too */
 #define BT_HEAT_NEVER 0x7fffffff

@@ -79,7 +79,7 @@ static bool place_of(const struct analysis *a, const struct bt_block *b, const s
 	}
 	if (index) {
 		p->index = a->reg[i->scaled / 8].symbol;
-		p->scale = i->scale;
+		p->scale = p->index == SYMBOL_NONE ? 0 : i->scale;
 		*at += (int64_t)((uint64_t)a->reg[i->scaled / 8].offset << i->scale);
 	}
 	return true;
@@ -174,11 +174,24 @@ static unsigned whole(const struct analysis *a, const struct insn *i, uint8_t at
 	return i->size == a->t->width && at < 16 * 8 && !(at & 7) ? at / 8 : 16;
 }
 
+/* A constant is an offset from no symbol. */
+static bool constant(struct analysis *a, const struct insn *i)
+{
+	bool zero = (i->op == X86_OP_XOR || i->op == X86_OP_SUB) && i->form == FORM_RR && i->dst == i->src;
+
+	if (i->size < 4 || i->dst >= 16 * 8 || !(zero || (i->op == X86_OP_MOV && i->form == FORM_RI && i->imm < BIT(31))))
+		return false;
+	a->reg[i->dst / 8] = (struct value){ .symbol = SYMBOL_NONE, .offset = zero ? 0 : (int64_t)i->imm };
+	return true;
+}
+
 /* It sets a register to a value that is known: true. */
 static bool follow(struct analysis *a, const struct insn *i, const struct x86_shape *s)
 {
 	unsigned to = whole(a, i, i->dst), width = a->t->width;
 
+	if (constant(a, i))
+		return true;
 	if (to == 16)
 		return false;
 	switch (i->op) {

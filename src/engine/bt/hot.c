@@ -30,6 +30,35 @@ static struct bt_block *at(const struct translation *t, uint64_t rip)
 	return flow_in_page(t, rip) ? bt_block_beside(t->bt, t->block, rip) : NULL;
 }
 
+/* Where a loop of one block goes on; NULL: it is none, or that is not known. */
+static struct bt_block *loop_exit(struct translation *t, struct bt_block *b)
+{
+	const struct insn *i = &last_of(t->bt, b)->insn;
+	struct bt_block *before = t->block, *exit = NULL;
+
+	t->block = b;
+	if (is_branch(i) && !last_of(t->bt, b)->calls_exec && i->imm == -(uint64_t)b->bytes)
+		exit = at(t, flow_next(t, i));
+	t->block = before;
+	return exit;
+}
+
+static bool is_loop(const struct bt *bt, const struct bt_block *b)
+{
+	return is_branch(&last_of(bt, b)->insn) && last_of(bt, b)->insn.imm == -(uint64_t)b->bytes;
+}
+
+/* When a loop has become hot, what is behind it has run as often as it was left. */
+static void count_trips(struct translation *t, struct bt_block *b)
+{
+	uint32_t all = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
+	struct bt_block *exit = loop_exit(t, b);
+	uint32_t left = exit ? t->bt->heat[exit - t->bt->block] : all, runs = left < all ? all - left : 0;
+
+	if (runs && all / runs < ROUNDS_MAX)
+		b->trips = (uint8_t)((all + runs / 2) / runs);
+}
+
 /* Runs that are missing until it is hot. */
 static uint32_t cold(const struct bt *bt, const struct bt_block *b)
 {
@@ -126,19 +155,27 @@ static bool add_steps(const struct bt *bt, struct plan *plan, const struct bt_bl
 	return true;
 }
 
+/* A loop of one block is a path of its own. In another path it goes round as often as it mostly does, if that is known. Any other loop is
+ * followed from its head only. */
 static void find_path(struct translation *t, struct plan *plan)
 {
 	struct bt *bt = t->bt;
 	struct bt_block *head = t->block, *next;
-	unsigned rounds = 1;
+	unsigned rounds = 1, trips = 1;
 
 	plan->blocks = plan->steps = plan->groups = 0;
 	while (add_steps(bt, plan, t->block)) {
-		next = successor(t, plan);
+		next = is_loop(bt, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
 		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > STEPS_MAX)
 			break;
-		if (next == head ? rounds++ == ROUNDS_MAX : rounds == 1 && has(plan, (uint32_t)(next - bt->block)))
+		if (is_loop(bt, head) ? next != head : is_loop(bt, next) && !next->trips)
 			break;
+		if (next == head && rounds++ == (is_loop(bt, head) && head->trips ? head->trips : ROUNDS_MAX))
+			break;
+		if (next != head && next != t->block && rounds == 1 && has(plan, (uint32_t)(next - bt->block)))
+			break;
+		if (next != t->block)
+			trips = 1;
 		plan->step[plan->steps - 1].last = true;
 		t->block = next;
 	}
@@ -284,6 +321,8 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	*f = (struct bt_fast){ .block = (uint32_t)(b - bt->block), .code = bt->code_used, .place = bt->places,
 			       .jump_entry = b->jump_entry, .entry = b->entry, .body = b->body };
+	count_trips(&t, b);
+	before.trips = b->trips;
 	find_path(&t, &plan);
 	shapes(&t, &plan, page);
 	group_plan(&t, &plan);

@@ -43,8 +43,8 @@ struct stub {
 	uint64_t rip;
 };
 
-#define STEPS_MAX 64          /* of a fast copy */
-#define PATH_MAX 24
+#define STEPS_MAX 96          /* of a fast copy */
+#define PATH_MAX 32
 #define STUBS_MAX (3 * STEPS_MAX + 8)
 #define SHORTS_MAX 12
 
