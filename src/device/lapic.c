@@ -3,8 +3,8 @@
  * SDM 3A, chapter 10. lapic_regs.c has the registers, lapic_irq.c the priorities, lapic_ipi.c the messages,
  * lapic_timer.c the timer.
  *
- * A processor's APIC ID is its index, and read only. The registers stay at their reset address: IA32_APIC_BASE
- * holds another one, but then nothing answers. */
+ * A processor's APIC ID is its index, and read only. The registers move with IA32_APIC_BASE, but not to where memory or another device
+ * is: there nothing answers. */
 #include "device/lapic.h"
 #include <errno.h>
 #include <string.h>
@@ -33,9 +33,9 @@ static unsigned accessor(void)
 	return vcpu ? vcpu->index : 0;
 }
 
-static bool answers(struct device *d, const struct lapic_cpu *c)
+static bool answers(struct lapic *p, const struct lapic_cpu *c, uint64_t offset)
 {
-	return lapic_enabled(c) && !lapic_x2apic(c) && (c->base & ~0xfffULL) == d->place->base;
+	return lapic_enabled(c) && !lapic_x2apic(c) && (c->base & ~0xfffULL) == p->host.place[offset / PAGE];
 }
 
 /* 10.4.1: registers are 32 bits on 128-bit boundaries. What lies between does not exist. */
@@ -45,8 +45,8 @@ static uint64_t lapic_read(struct device *d, uint64_t offset, unsigned size)
 	unsigned cpu = accessor();
 	uint64_t value = ~0ULL;
 	pthread_mutex_lock(&d->lock);
-	if (answers(d, &p->cpu[cpu])) {
-		if (!lapic_read_reg(p, cpu, offset >> 4, &value))
+	if (answers(p, &p->cpu[cpu], offset)) {
+		if (!lapic_read_reg(p, cpu, offset % PAGE >> 4, &value))
 			lapic_error(p, cpu, ESR_ILLEGAL_REGISTER);
 		value = (offset & 0xf) < 4 ? value >> 8 * (offset & 3) : 0;
 	}
@@ -60,12 +60,47 @@ static void lapic_write(struct device *d, uint64_t offset, unsigned size, uint64
 	unsigned cpu = accessor();
 	int eoi = -1;
 	pthread_mutex_lock(&d->lock);
-	if (answers(d, &p->cpu[cpu]) && !(offset & 0xf)) {
-		if (!lapic_write_reg(p, cpu, offset >> 4, value & size_mask(size), &eoi))
+	if (answers(p, &p->cpu[cpu], offset) && !(offset & 0xf)) {
+		if (!lapic_write_reg(p, cpu, offset % PAGE >> 4, value & size_mask(size), &eoi))
 			lapic_error(p, cpu, ESR_ILLEGAL_REGISTER);
 	}
 	pthread_mutex_unlock(&d->lock);
 	broadcast(d, eoi);
+}
+
+static const struct bus_ops registers = { .read = lapic_read, .write = lapic_write, .max_size = 4, .unlocked = true };
+
+static bool is_used(const struct lapic *p, uint64_t address)
+{
+	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
+		if (lapic_enabled(&p->cpu[cpu]) && (p->cpu[cpu].base & ~0xfffULL) == address)
+			return true;
+	return false;
+}
+
+static void place_one(struct lapic *p, uint64_t address)
+{
+	unsigned free = 0;
+	for (unsigned n = 0; n < LAPIC_PLACES; n++) {
+		if (p->host.place[n] == address)
+			return;
+		free = p->host.place[n] ? free : n;
+	}
+	if (free && !bus_claim(p->device.vm, BUS_MEMORY, address, PAGE, &registers, &p->device, free * PAGE))
+		p->host.place[free] = address;
+}
+
+/* 10.4.5. The usual place, which is the first, is never given up. */
+void lapic_place(struct lapic *p)
+{
+	for (unsigned n = 1; n < LAPIC_PLACES; n++)
+		if (p->host.place[n] && !is_used(p, p->host.place[n])) {
+			bus_remove(p->device.vm, BUS_MEMORY, p->host.place[n]);
+			p->host.place[n] = 0;
+		}
+	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
+		if (lapic_enabled(&p->cpu[cpu]))
+			place_one(p, p->cpu[cpu].base & ~0xfffULL);
 }
 
 /* 10.12.5: off, xAPIC, x2APIC; back from x2APIC leads only through off. */
@@ -85,6 +120,7 @@ static bool write_base(struct lapic *p, struct vcpu *vcpu, uint64_t value)
 	if ((after == x2apic && !before) || (before == x2apic && after == APIC_BASE_ENABLE))
 		return false;
 	c->base = value;
+	lapic_place(p);
 	if (before && !after) {
 		lapic_reset_cpu(p, vcpu->index);
 	} else if (after != before && (after & APIC_BASE_X2APIC)) {
@@ -170,6 +206,7 @@ static void lapic_reset(struct device *d, enum reset_kind kind)
 		p->host.told[cpu] = true; /* the processor is reset too: tell it in any case */
 		lapic_reset_cpu(p, cpu);
 	}
+	lapic_place(p);
 	if (p->host.virtual_wire) {
 		p->cpu[0].svr = WIRE_SVR;
 		p->cpu[0].lvt[LVT_LINT0] = WIRE_LINT0;
@@ -186,6 +223,7 @@ static int lapic_post_load(struct device *d, uint32_t version)
 	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
 		if (!lapic_cpu_valid(&p->cpu[cpu]))
 			return -EINVAL;
+	lapic_place(p);
 	for (unsigned cpu = 0; cpu < p->host.count; cpu++) {
 		lapic_timer_restore(p, cpu);
 		p->host.told[cpu] = false;
@@ -211,7 +249,6 @@ static const struct irq_controller controller = {
 
 static int lapic_init(struct device *d)
 {
-	static const struct bus_ops ops = { .read = lapic_read, .write = lapic_write, .max_size = 4, .unlocked = true };
 	struct lapic *p = lapic_of(d);
 	const struct lapic_config *config = d->place->config;
 	p->host.count = MAX(d->vm->config.cpus, 1);
@@ -225,7 +262,8 @@ static int lapic_init(struct device *d)
 	irq_movable(d->vm, IRQ_CHIP_LAPIC, d, lapic_take, lapic_give);
 	d->vm->irq.controller = &controller;
 	d->vm->irq.controller_device = d;
-	return bus_add(d->vm, BUS_MEMORY, d->place->base, PAGE, &ops, d);
+	p->host.place[0] = d->place->base;
+	return bus_add(d->vm, BUS_MEMORY, d->place->base, PAGE, &registers, d);
 }
 
 static void lapic_fini(struct device *d)

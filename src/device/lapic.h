@@ -60,6 +60,8 @@ struct lapic_cpu {
 	bool extint;            /* a message with delivery mode ExtINT waits */
 };
 
+#define LAPIC_PLACES 8 /* the usual one, and some that programs moved registers to */
+
 struct lapic {
 	struct device device;
 	struct lapic_cpu cpu[LAPIC_MAX];
@@ -69,6 +71,7 @@ struct lapic {
 		struct ticks ticks[LAPIC_MAX]; /* of the timer in periodic mode: due, and not shown yet */
 		uint64_t since[LAPIC_MAX];     /* virtual ns at which the timer was armed last */
 		bool told[LAPIC_MAX]; /* what vcpu_interrupt was told last */
+		uint64_t place[LAPIC_PLACES]; /* where the registers answer: those of place n are at the handler's offset n pages. 0: nowhere */
 		unsigned count;
 		bool virtual_wire;
 	} host;
@@ -86,6 +89,9 @@ static inline bool lapic_x2apic(const struct lapic_cpu *c)
 {
 	return (c->base & APIC_BASE_X2APIC) && lapic_enabled(c);
 }
+
+/* lapic.c -- IA32_APIC_BASE of a processor may have changed: registers answer where they are now. With the device's lock held. */
+void lapic_place(struct lapic *);
 
 /* lapic_irq.c -- what is pending, in service, and told to the processor. */
 uint32_t lapic_ppr(const struct lapic_cpu *);

@@ -72,6 +72,7 @@ void lapic_give(struct device *d, const struct irq_chips *chips)
 	pthread_mutex_lock(&d->lock);
 	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
 		give_one(p, cpu, &chips->lapic[cpu]);
+	lapic_place(p);
 	for (unsigned cpu = 0; cpu < p->host.count; cpu++)
 		lapic_update(p, cpu);
 	pthread_mutex_unlock(&d->lock);

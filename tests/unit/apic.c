@@ -271,6 +271,30 @@ static void ipis(void)
 	   "lapic: NMI to all others");
 }
 
+#define ELSEWHERE 0xfed80000ULL
+
+static uint32_t at_place(uint64_t place, unsigned reg)
+{
+	return (uint32_t)bus_read(vm, BUS_MEMORY, place + reg * 16, 4);
+}
+
+static void moved(void)
+{
+	fresh();
+	wr(APIC_TPR, 0x50);
+	ok(wrmsr(0, MSR_APIC_BASE, ELSEWHERE | 0x900) && at_place(ELSEWHERE, APIC_TPR) == 0x50 && rd(APIC_TPR) == 0xffffffff,
+	   "base: the registers move");
+	bus_write(vm, BUS_MEMORY, ELSEWHERE + APIC_TPR * 16, 4, 0x30);
+	ok(at_place(ELSEWHERE, APIC_TPR) == 0x30 && msr(0, MSR_APIC_BASE) == (ELSEWHERE | 0x900), "base: and are written there");
+	for (unsigned n = 1; n < 40; n++)
+		wrmsr(0, MSR_APIC_BASE, (ELSEWHERE + n * 0x1000) | 0x900);
+	ok(at_place(ELSEWHERE + 39 * 0x1000, APIC_TPR) == 0x30 && at_place(ELSEWHERE, APIC_TPR) == 0xffffffff, "base: as often as one likes");
+	ok(wrmsr(0, MSR_APIC_BASE, LAPIC | 0x900) && rd(APIC_TPR) == 0x30, "base: and back");
+	wrmsr(0, MSR_APIC_BASE, ELSEWHERE | 0x900);
+	device_reset_all(vm, RESET_COLD);
+	ok(rd(APIC_TPR) == 0 && at_place(ELSEWHERE, APIC_TPR) == 0xffffffff, "base: a reset puts them where they were");
+}
+
 static void x2apic(void)
 {
 	uint64_t value;
@@ -556,6 +580,7 @@ int main(void)
 	priorities();
 	destinations();
 	ipis();
+	moved();
 	x2apic();
 	timers();
 	wires();
