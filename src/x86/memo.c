@@ -10,7 +10,7 @@
 #include "x86/cpu.h"
 #include "x86/memo.h"
 
-#define MEMO_BITS 14
+#define MEMO_BITS 15
 
 enum { SIGN_EXTENDED, ZERO_EXTENDED, USELESS }; /* the immediate; or nothing may be copied */
 
@@ -63,14 +63,14 @@ static bool is_prefix(uint8_t byte)
 }
 
 /* How many bytes stand before displacement and immediate; 0: more than are kept, or it is of a kind that is always decoded. To be wrong
- * about an opcode costs time, no more: see learn(). Reads no more than 8 bytes. */
-static unsigned beginning(const uint8_t *bytes, unsigned available, uint32_t mode)
+ * about an opcode costs time, no more: see learn(). Reads 8 bytes. */
+static unsigned beginning(const uint8_t *bytes, uint32_t mode)
 {
 	bool code64 = (mode & MODE_CODE) == MODE_CODE64, modrm;
 	unsigned n = 0, map = 0;
 	uint8_t first;
 
-	if (available < 8 || (mode & MODE_CODE) == MODE_CODE16)
+	if ((mode & MODE_CODE) == MODE_CODE16)
 		return 0;
 	while (n < 4 && is_prefix(bytes[n]))
 		n++;
@@ -197,15 +197,18 @@ static unsigned decode(const struct x86_memo *memo, struct insn *i, struct x86_s
 unsigned x86_memo_decode(struct x86_memo *memo, struct insn *i, struct x86_shape *shape, bool *has_shape, const uint8_t *bytes, unsigned available,
 			 uint32_t mode)
 {
-	unsigned size = beginning(bytes, available, mode), length;
+	uint8_t first[8] = { 0 };
 	struct memo_entry *e;
+	unsigned size, length;
 	uint64_t begin;
 
-	if (!size) {
+	memcpy(first, bytes, MIN(available, sizeof(first)));
+	size = beginning(first, mode);
+	if (!size || size > available) {
 		memo->misses++;
 		return decode(memo, i, shape, has_shape, bytes, available, mode);
 	}
-	begin = load_begin(bytes, size);
+	begin = load_begin(first, size);
 	e = entry_of(memo, begin, mode);
 	if (e->begin == begin && e->mode == mode && e->size == size && e->kind < USELESS && e->insn.length <= available) {
 		copy(e, i, bytes);
