@@ -31,6 +31,8 @@ asm(".balign 4096\n"
     "	ret\n"
     "blob_store: mov %sil, blob_changes+3(%rip)\n"
     "	jmp blob\n"
+    "blob_call: call *16(%rdi)\n"
+    "blob_behind: ret\n"
     "blob_ud: ud2\n"
     "	ret\n"
     "blob_missing: mov blob+0x8000(%rip), %eax\n"
@@ -56,11 +58,11 @@ asm(".balign 4096\n"
     "blob_value: .quad 1000\n"
     "blob_count: .quad 0\n"
     "	.balign 4096\n");
-extern uint8_t blob[], blob_changes[], blob_store[], blob_ud[], blob_missing[], blob_jump[], blob_x87[], blob_fip[], blob_env[], blob_crossing[], blob_on[],
+extern uint8_t blob[], blob_own[], blob_call[], blob_behind[], blob_changes[], blob_store[], blob_ud[], blob_missing[], blob_jump[], blob_x87[], blob_fip[], blob_env[], blob_crossing[], blob_on[],
 	blob_value[], blob_count[];
 
 static uint8_t *frames[3];
-static struct { uint64_t to, rsi; } order;
+static struct { uint64_t to, rsi, function; } order;
 
 static NAKED void go(void *order)
 {
@@ -94,6 +96,12 @@ static void test_places(void)
 	for (unsigned n = 0; n < 60; n++)
 		good &= right(n / 20, 1);
 	check(good, "20 times at each");
+	good = true;
+	for (unsigned n = 0; n < 60; n++) {
+		order.function = PLACE(n % PLACES) + (uint64_t)(blob_own - blob);
+		good &= run(n % PLACES, blob_call, 0) == NONE && caught.frame.rax == PLACE(n % PLACES) + (uint64_t)(blob_behind - blob);
+	}
+	check(good, "what a call through memory pushes");
 	check_equal(*(uint32_t *)own(blob_count), 120, "what it stored relative to RIP");
 }
 

@@ -105,6 +105,12 @@ capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/pushes" --d
 equal 'stats: the pushes became hot' "$(counter bt.hot)" 1
 equal 'stats: and reach their stack' "$(counter bt.fault.else)" 0
 
+make -s -C "$top/guest" BUILD="$scratch/guest" "$scratch/guest/elsewhere.elf"
+capture 60 "$DOPPEL" run --engine bt --memory 64M --kernel "$scratch/guest/elsewhere.elf" --debug-exit 0xf4 --serial none --stats
+equal 'stats: the same code at several addresses: the guest ends' "$status" 1
+check 'stats: it is translated for any address' "$err" [ "$(counter bt.anywhere)" -gt 0 ]
+equal 'stats: its calls, through memory too, need no exec function' "$(counter bt.exec.CALL)" 0
+
 capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/counted" --debug-exit 0xf4 --serial none --trace bt
 matches 'a block that is hot is printed again' '^bt: block 1 of cpu0 is hot: RIP 0x100005; 24 instructions become [0-9]+ bytes'
 matches 'with its rounds' '^bt:   100008  jnz 0x100005 +\| +[0-9a-f]+  jz 0x'

@@ -154,7 +154,7 @@ static bool call(struct translation *t, const struct insn *i)
 		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
 		load(t, HOST_T, rm);
 		emit_store(&t->e, state_at(BT_SAVED), HOST_T);
-		memory_room(t);
+		memory_island(t, true); /* what follows is too long to reach beyond */
 		push_constant(t, next);
 		emit_load(&t->e, HOST_T, state_at(BT_SAVED));
 	}
