@@ -61,6 +61,7 @@ struct vsock {
 	struct device *device;
 	pthread_mutex_t lock;  /* guards the streams */
 	struct stream stream[VSOCK_STREAMS];
+	unsigned turn;         /* where the search for a place begins */
 	uint8_t data[sizeof(struct vsock_news) + VSOCK_READ_MAX]; /* loop thread's */
 };
 
@@ -72,11 +73,13 @@ static struct stream *find(struct vsock *v, uint32_t number)
 	return s->phase != FREE && s->number == number ? s : NULL;
 }
 
-static struct stream *free_place(struct vsock *v)
+static struct stream *place_in(struct vsock *v, enum phase phase)
 {
-	for (unsigned i = 0; i < VSOCK_STREAMS; i++)
-		if (v->stream[i].phase == FREE)
-			return &v->stream[i];
+	for (unsigned i = 0; i < VSOCK_STREAMS; i++) {
+		struct stream *s = &v->stream[(v->turn + i) % VSOCK_STREAMS];
+		if (s->phase == phase)
+			return s;
+	}
 	return NULL;
 }
 
@@ -91,6 +94,20 @@ static void end(struct vsock *v, struct stream *s)
 	close(s->fd);
 	s->phase = FREE;
 	listen_again(v); /* there is room again */
+}
+
+/* Who connects and says nothing keeps nobody out: when all places are taken, one of those gives way, each time another. */
+static struct stream *make_room(struct vsock *v)
+{
+	struct stream *place = place_in(v, FREE);
+	if (place)
+		return place;
+	place = place_in(v, GREETING);
+	if (place) {
+		v->turn = place->number % VSOCK_STREAMS + 1;
+		end(v, place);
+	}
+	return place;
 }
 
 /* Asks for what the stream waits for. A stream that may have input, but no room for it, waits for nothing: not even for the host to hang up,
@@ -125,7 +142,7 @@ static void tell(struct vsock *v, enum vsock_event what, uint32_t stream, uint32
 
 static void accept_one(struct vsock *v)
 {
-	struct stream *place = free_place(v);
+	struct stream *place = make_room(v);
 	int fd = place ? accept4(v->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
 	if (fd >= 0)
 		begin(v, place, GREETING, fd);
@@ -133,10 +150,29 @@ static void accept_one(struct vsock *v)
 		listen_again(v); /* else when a stream ends */
 }
 
-/* "CONNECT 1234\n": true when it is complete, and makes sense. */
+/* "CONNECT 1234", and nothing else. */
+static bool understand(const struct stream *s, uint32_t *port)
+{
+	static const char word[] = "CONNECT ";
+	const size_t start = sizeof(word) - 1;
+	uint64_t number = 0;
+	if (s->request_size <= start || memcmp(s->request, word, start))
+		return false;
+	for (size_t i = start; i < s->request_size; i++) {
+		if (s->request[i] < '0' || s->request[i] > '9')
+			return false;
+		number = number * 10 + (uint64_t)(s->request[i] - '0');
+		if (number > UINT32_MAX)
+			return false;
+	}
+	*port = (uint32_t)number;
+	return true;
+}
+
+/* True when the request is complete, and makes sense. */
 static bool read_request(struct vsock *v, struct stream *s, uint32_t *port)
 {
-	char byte, more;
+	char byte;
 	ssize_t n;
 	while ((n = recv(s->fd, &byte, 1, 0)) == 1 && byte != '\n' && s->request_size < REQUEST_MAX - 1)
 		s->request[s->request_size++] = byte;
@@ -144,7 +180,7 @@ static bool read_request(struct vsock *v, struct stream *s, uint32_t *port)
 		arm(v, s, EPOLL_CTL_MOD);
 		return false;
 	}
-	if (n == 1 && byte == '\n' && sscanf(s->request, "CONNECT %u%c", port, &more) == 1)
+	if (n == 1 && byte == '\n' && understand(s, port))
 		return true;
 	end(v, s);
 	return false;
@@ -237,7 +273,7 @@ uint32_t vsock_connect(struct vsock *v, uint32_t port)
 	uint32_t number = 0;
 	snprintf(to.sun_path, sizeof(to.sun_path), "%s_%u", v->text, port);
 	pthread_mutex_lock(&v->lock);
-	struct stream *place = free_place(v);
+	struct stream *place = make_room(v);
 	int fd = place ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
 	bool refused = fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to));
 	if (refused)

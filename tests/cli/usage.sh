@@ -43,7 +43,7 @@ says "--verify interp" 2 "what the others are compared with" run --kernel "$k" -
 says "--verify null" 2 "it runs nothing that could be compared" run --kernel "$k" --verify null
 says "--verify with --clock host" 2 "leave --clock host away" run --kernel "$k" --verify step --clock host
 says "--verify with --gdb" 2 "would stop one machine of two" run --kernel "$k" --verify step --gdb 1
-says "--verify with --vsock" 2 "leave it away" run --kernel "$k" --verify step --vsock 3,path=/tmp/x
+says "--verify with --vsock" 2 "leave it away" run --kernel "$k" --verify step --vsock "$scratch/vsock"
 says "--verify and a folder that is written" 2 'put ",readonly" behind --share' run --kernel "$k" --verify step --share "/,tag=x"
 says "--verify and a disk that is written" 2 'put ",snapshot" or ",readonly"' run --verify step --disk "$k"
 says "--cpu with a word missing" 2 "a word is missing" run --kernel "$k" --cpu v2,

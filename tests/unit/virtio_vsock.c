@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtio sockets: connections both ways through the Unix sockets of the host, room on either side, answers that wait for buffers, ends, packets
  * that break the rules, state. */
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -205,12 +206,16 @@ static void from_host(void)
 	ok(read(other, text, sizeof(text)) == 0, "vsock: the guest refuses it");
 	close(other);
 	close(fd);
-	static const char *const wrong[] = { "CONNECT", "CONNECT 1 2", "connect 1", "CONNECT 111111111111111111111111111111111", "" };
+	static const char *const wrong[] = { "CONNECT", "CONNECT 1 2", "connect 1", "CONNECT 111111111111111111111111111111111", "", "CONNECT ",
+		"CONNECT 4294967373", "CONNECT -4294967219", "CONNECT  77", "CONNECT 77 ", "CONNECT 77\r" };
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		fd = unix_socket(path, false);
 		ok(dprintf(fd, "%s\n", wrong[i]) > 0 && read(fd, text, sizeof(text)) <= 0, "vsock: no request: %s", wrong[i]);
 		close(fd);
 	}
+	fd = unix_socket(path, false);
+	ok(write(fd, "CONNECT 77\0\n", 12) == 12 && read(fd, text, sizeof(text)) <= 0, "vsock: no request: a byte 0");
+	close(fd);
 	set_reg(STATUS, 1, 0);
 	fd = unix_socket(path, false);
 	ok(write(fd, "CONNECT 77\n", 11) == 11 && read(fd, text, sizeof(text)) == 0, "vsock: without a driver nobody is there");
@@ -341,6 +346,30 @@ static void many(void)
 	ok(good, "vsock: a reset of the device ends all");
 }
 
+/* More than there are places for connect, and never say what they want: neither the guest nor the next of the host's programs waits for them. */
+static void silent(void)
+{
+	enum { COUNT = VSOCK_STREAMS + 8 };
+	static int fd[COUNT];
+	struct rlimit most;
+	getrlimit(RLIMIT_NOFILE, &most);
+	most.rlim_cur = MIN(most.rlim_max, (rlim_t)3 * COUNT); /* both ends are in this process */
+	setrlimit(RLIMIT_NOFILE, &most);
+	fresh(8);
+	bool good = true;
+	for (unsigned i = 0; i < COUNT; i++)
+		good &= (fd[i] = unix_socket(path, false)) >= 0;
+	ok(good, "vsock: %u programs that say nothing", COUNT);
+	int ours = connection(5);
+	ok(ours >= 0, "vsock: the guest connects all the same");
+	int theirs = unix_socket(path, false);
+	ok(write(theirs, "CONNECT 77\n", 11) == 11 && next() == VSOCK_OP_REQUEST, "vsock: and so does who has something to say");
+	close(theirs);
+	close(ours);
+	for (unsigned i = 0; i < COUNT; i++)
+		close(fd[i]);
+}
+
 static void hostile(void)
 {
 	fresh(8);
@@ -445,6 +474,7 @@ int main(void)
 	room_of_the_host();
 	no_buffers();
 	many();
+	silent();
 	hostile();
 	round_trip();
 	abuse_state(vm, "vsock", use);
