@@ -156,6 +156,13 @@ static void resume_queue(struct virtio *v, struct virtq *q)
 	}
 }
 
+/* A driver may write any features; they are looked at when it says that they are all. */
+static bool features_sane(const struct virtio *v)
+{
+	bool agreed = v->legacy || (v->status & VIRTIO_FEATURES_OK);
+	return !(agreed && (v->driver_features & ~virtio_offered(v))) && (!v->legacy || virtio_legacy_exists(v));
+}
+
 int virtio_loaded(struct virtio *v)
 {
 	uint64_t busy[VIRTIO_QUEUES_MAX][ARRAY_SIZE(v->queue[0].busy)];
@@ -170,7 +177,7 @@ int virtio_loaded(struct virtio *v)
 	for (unsigned i = 0; i < v->queues; i++)
 		if (!queue_sane(&v->queue[i], v->msix.count))
 			goto refuse;
-	if (v->driver_features & ~virtio_offered(v) || (v->legacy && !virtio_legacy_exists(v)))
+	if (!features_sane(v))
 		goto refuse;
 	if (v->config_vector != VIRTIO_NO_VECTOR && v->config_vector >= v->msix.count)
 		goto refuse;

@@ -2,7 +2,7 @@
 /* The legacy interface of virtio over PCI: VIRTIO 1.2, sections 4.1.4.10, 2.7.2 (rings) and 4.1.2.3 (identity).
  *
  * A device of a kind that is older than version 1 is a transitional one: the old PCI ID, by which drivers of either age know it, the ports of old
- * in BAR 0, and the capabilities of today. Its driver chooses; until a reset it is a legacy one if it told its status by the ports.
+ * in BAR 0, and the capabilities of today. Its driver chooses; until a reset it is a legacy one if it told its status or its features by the ports.
  *
  * There, a ring is one piece of memory at a page's number, whose size the device chose, and features are 32 bits that nobody confirms. */
 #include "device/virtio.h"
@@ -121,11 +121,19 @@ static uint64_t legacy_read(struct device *d, uint64_t offset, unsigned size)
 	return 0;
 }
 
+/* What is agreed on from here on is what this interface has. */
+static void take_over(struct virtio *v)
+{
+	v->legacy = true;
+	v->driver_features &= legacy_features(v);
+}
+
 static void write_register(struct virtio *v, unsigned port, uint32_t value)
 {
 	struct virtq *q = selected(v);
 	switch (port) {
 	case DRIVER_FEATURES:
+		take_over(v);
 		v->driver_features = value & legacy_features(v);
 		break;
 	case QUEUE_ADDRESS:
@@ -139,7 +147,7 @@ static void write_register(struct virtio *v, unsigned port, uint32_t value)
 		virtio_notified(v, (uint16_t)value);
 		break;
 	case STATUS:
-		v->legacy = true;
+		take_over(v);
 		virtio_set_status(v, (uint8_t)value);
 		break;
 	case CONFIG_VECTOR:

@@ -108,7 +108,7 @@ static void write_queue(struct virtio *v, struct virtq *q, unsigned offset, cons
 static void set_driver_feature(struct virtio *v, uint32_t value)
 {
 	unsigned shift = 32 * v->driver_select;
-	if (v->driver_select > 1 || (v->status & VIRTIO_FEATURES_OK))
+	if (v->driver_select > 1 || (v->status & VIRTIO_FEATURES_OK) || v->legacy)
 		return;
 	v->driver_features = (v->driver_features & ~((uint64_t)UINT32_MAX << shift)) | (uint64_t)value << shift;
 }

@@ -198,6 +198,34 @@ static void round_trip(void)
 	vm_destroy(one);
 }
 
+/* Whatever a driver says to both interfaces, in whatever order: its machine can be saved and loaded. */
+static void mixed(void)
+{
+	for (unsigned order = 0; order < 6; order++) {
+		fresh(rng);
+		if (order == 0) { /* today's first, then a status by the port */
+			driver_start(0, 1);
+			set_port(L_STATUS, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
+		} else if (order == 1) { /* or features, once they were agreed on */
+			driver_start(0, 1);
+			set_port(DRIVER_FEATURES, 4, LAYOUT);
+		} else if (order == 2) { /* features before any status */
+			set_port(DRIVER_FEATURES, 4, LAYOUT);
+		} else if (order == 3) { /* the upper half, of a legacy driver */
+			start(0, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+			set_reg(DRIVER_SELECT, 4, 1);
+			set_reg(DRIVER_FEATURE, 4, UINT32_MAX);
+		} else { /* what was never offered */
+			set_reg(STATUS, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+			set_reg(DRIVER_FEATURE, 4, UINT32_MAX);
+			set_reg(STATUS, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | (order == 5 ? VIRTIO_FEATURES_OK : 0));
+		}
+		struct vm *two = machine(1, rng, 3);
+		ok(copy_state(vm, two), "legacy: a driver of both ages, order %u: its state loads", order);
+		vm_destroy(two);
+	}
+}
+
 static void use(struct vm *v)
 {
 	vm = v;
@@ -217,6 +245,7 @@ int main(void)
 	frames(12, F_MAC | F_MRG);
 	balloon_bytes();
 	round_trip();
+	mixed();
 	abuse_state(vm, "device", use);
 	vm_destroy(vm);
 	return done();
