@@ -79,6 +79,17 @@ kernel x87 '\xbe\xf0\x0f\x20\x00\xd9\xe8\xdb\x3e\xdb\x06\xdb\x7e\x01\xdb\x2c\x36
 capture 20 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/x87" --debug-exit 0xf4 --serial none --trace bt
 matches 'x87 operands of 80 bits need no exec function' '^bt: block 0 of .* exec functions: 1: OUT$'
 
+# mov esi,0x200000; mov eax,ds; mov cx,cs; mov [esi],fs; mov [esi+esi],ss; mov [0x200fff],es (over the end of a page); out 0xf4,al
+kernel segments '\xbe\x00\x00\x20\x00\x8c\xd8\x66\x8c\xc9\x8c\x26\x8c\x14\x36\x8c\x05\xff\x0f\x20\x00\xe6\xf4\xf4'
+capture 20 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/segments" --debug-exit 0xf4 --serial none --trace bt
+equal 'the data segment is the one of the start' "$status" $((0x18 << 1 | 1))
+matches 'segment registers are read in line' '^bt: block 0 of .* exec functions: 1: OUT$'
+
+# jmp b; a: pause; jmp b; b: inc ebx; jmp c; c: inc eax; jmp a: a path that is not entered at its lowest address
+kernel endless '\xeb\x04\xf3\x90\xeb\x00\x43\xeb\x00\x40\xeb\xf6'
+capture 20 timeout -k 5 3 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/endless" --serial none
+check 'a loop through a path is left when somebody wants the processor' "$err" [ "$status" -ne 137 ]
+
 # --stats. A loop of 100000000 additions, then: a load across a page end, a load from the APIC's page, two to an empty entry,
 # and a write to a page of code, where no code is.
 kernel counted '\xb9\x00\xe1\xf5\x05\x01\xd8\x49\x75\xfb\xbe\xfe\x0f\x20\x00\x8b\x06\xa1\x30\x00\xe0\xfe\xa1\x00\x00\x30\x00\xa1\x00\x10\x30\x00\xa3\x00\x0f\x10\x00\x0f\xa2\xb0\x00\xe6\xf4\xf4'

@@ -190,6 +190,16 @@ static void place(struct translation *t, unsigned *places)
 	++*places;
 }
 
+/* Somebody may want the processor: each way back in the page looks, as those between blocks do (bt_exit_link), but to the path's own head. That one
+ * is gone a few times for each time that the path is entered, and what enters it again comes from farther ahead, or from behind by another way back. */
+static void poll(struct translation *t, const struct bt_block *next)
+{
+	if (next->gpa > t->block->gpa || next == &t->bt->block[t->plan->path[0]])
+		return;
+	emit_load(&t->e, HOST_X, state_at(BT_RUN_MASK));
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
+}
+
 /* From one block of the path to the next. */
 static void go_on(struct translation *t, const struct bt_block *next)
 {
@@ -210,6 +220,8 @@ static void go_on(struct translation *t, const struct bt_block *next)
 	memory_room_for(t, 40);
 	if (t->bt->counting)
 		translate_count(t, next);
+	else
+		poll(t, next);
 	assert(!t->too_far);
 }
 

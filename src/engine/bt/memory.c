@@ -196,6 +196,8 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 	note(t, size, write);
 	e->wrote = true; /* out of line, if not here */
 	if (ea->kind == EA_CONST) {
+		if ((ea->constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
+			memory_exec(t); /* always over the end of the page; what follows is not reached */
 		emit_constant(e, HOST_T, ea->constant);
 		emit_constant(e, HOST_X, (ea->constant >> X86_PAGE_SHIFT & (BIT(36) - 1)) * 8);
 		emit_table(e, HOST_X, HOST_X, false);

@@ -105,6 +105,36 @@ static bool from_control(struct translation *t, const struct insn *i)
 	return true;
 }
 
+/* MOV from a segment register */
+static bool from_segment(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	struct operand selector = operand_at(HOST_T, (int32_t)(offsetof(struct x86_core, cpu.seg) + i->src * sizeof(struct x86_segment) +
+							       offsetof(struct x86_segment, selector)));
+	unsigned host = i->form == FORM_MR ? HOST_T : guest_host(i->dst / 8);
+	struct ea ea;
+
+	if (host == HOST_NONE || host == HOST_GUEST_RSP || (i->form == FORM_MR && !memory_address(t, i, &ea)))
+		return false;
+	if (i->form != FORM_MR) {
+		emit_load(e, HOST_T, state_at(BT_CORE));
+		if (i->size == 2)
+			emit8(e, 0x66);
+		if (i->size == 2)
+			emit_op(e, false, 0x8b, host, selector);
+		else
+			emit_op0f(e, false, 0xb7, host, selector); /* MOVZX */
+		return true;
+	}
+	struct operand rm = memory_access(t, &ea, 2, true, memory_aligned(t, i, &ea, 2) ? ALIGNED : CHECKED);
+	memory_free(t, &rm);
+	emit_load(e, HOST_T, state_at(BT_CORE));
+	emit_op0f(e, false, 0xb7, HOST_T, selector);
+	emit8(e, 0x66);
+	emit_op(e, false, 0x89, HOST_T, rm);
+	return true;
+}
+
 bool system_emit(struct translation *t, const struct insn *i)
 {
 	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
@@ -113,6 +143,8 @@ bool system_emit(struct translation *t, const struct insn *i)
 		return pushf(t, i);
 	if (i->op == X86_OP_CLD)
 		return cld(t);
+	if (i->op == X86_OP_MOV_FROM_SREG)
+		return from_segment(t, i);
 	if (!supervisor)
 		return false;
 	switch (i->op) {
