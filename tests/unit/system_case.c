@@ -185,6 +185,8 @@ static void control_state(struct flat *f, struct system_case *c)
 	uint64_t cr4 = rnd() & (CR4_PVI | CR4_TSD | CR4_DE | CR4_PGE | CR4_OSFXSR | CR4_UMIP | CR4_PSE);
 	bool pcid = one_of(2), lme = one_of(4);
 
+	for (unsigned n = 0; n < FLAT_RAM / (2 * MiB); n++)
+		flat_put(FLAT_PML4 + 0x2000 + 8 * n, 8, n * 2 * MiB | PTE_P | PTE_W | PTE_U | PTE_PS);
 	for (unsigned n = 0; n < 4; n++)
 		flat_put(PAGED_TABLE + 4 * n, 4, n << 22 | PTE_P | PTE_W | PTE_U | PTE_PS);
 	for (unsigned n = 0; n < PAE_TABLES; n++)
@@ -426,7 +428,7 @@ void system_build(struct flat *f, struct system_case *c, uint64_t seed, uint64_t
 		c->mode = FLAT_PROTECTED16 + rnd() % 2;
 		c->n %= 4;
 	}
-	memset(flat_ram, 0, MEM);
+	memset(flat_ram, 0, SYSTEM_MEMORY); /* no case depends on one before */
 	unsigned cpl = one_of(2) ? 3 : rnd() & 3;
 	if (c->what == CONTROL && !one_of(6))
 		cpl = 0;
