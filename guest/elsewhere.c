@@ -33,6 +33,12 @@ asm(".balign 4096\n"
     "	jmp blob\n"
     "blob_call: call *16(%rdi)\n"
     "blob_behind: ret\n"
+    "blob_path: test %rsi, %rsi\n"
+    "	jz 4f\n"
+    "	dec %rsi\n"
+    "	jz blob_third\n"
+    "	jmp blob_path\n"
+    "4:	ret\n"
     "blob_ud: ud2\n"
     "	ret\n"
     "blob_missing: mov blob+0x8000(%rip), %eax\n"
@@ -58,7 +64,7 @@ asm(".balign 4096\n"
     "blob_value: .quad 1000\n"
     "blob_count: .quad 0\n"
     "	.balign 4096\n");
-extern uint8_t blob[], blob_own[], blob_call[], blob_behind[], blob_changes[], blob_store[], blob_ud[], blob_missing[], blob_jump[], blob_x87[], blob_fip[], blob_env[], blob_crossing[], blob_on[],
+extern uint8_t blob[], blob_own[], blob_call[], blob_behind[], blob_path[], blob_changes[], blob_store[], blob_ud[], blob_missing[], blob_jump[], blob_x87[], blob_fip[], blob_env[], blob_crossing[], blob_on[],
 	blob_value[], blob_count[];
 
 static uint8_t *frames[3];
@@ -103,6 +109,14 @@ static void test_places(void)
 	}
 	check(good, "what a call through memory pushes");
 	check_equal(*(uint32_t *)own(blob_count), 120, "what it stored relative to RIP");
+}
+
+/* The parts of a loop come first at one place each; when all of it has run often, it leaves for another page. */
+static void test_path(void)
+{
+	check(run(0, blob_path, 0) == NONE && run(1, blob_path, 1) == NONE, "parts of a loop at two places");
+	check(run(2, blob_path, 10000) == NONE, "the loop at a third one");
+	check(run(0, blob_path, 10000) == NONE, "and at the first");
 }
 
 static void test_changes(void)
@@ -194,6 +208,7 @@ int main(void)
 		for (unsigned n = 0; n < 3; n++)
 			map(PLACE(place) + n * PAGE, (uint64_t)frames[n], PTE_P | PTE_W | PTE_U, 1);
 	test_places();
+	test_path();
 	test_changes();
 	test_faults();
 	test_x87();

@@ -91,7 +91,7 @@ struct bt_block {
 	uint16_t count, bytes;
 	bool dead;
 	uint8_t trips;                /* of a loop to its own start: how often it mostly goes round, if that is seldom and known; else 0 */
-	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is the first one */
+	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is one of them */
 	uint32_t doors;               /* of such a block, index + 1 */
 	uint32_t same_hash, same_page, same_second; /* index + 1 */
 	uint32_t incoming;            /* exits that lead here, index + 1 */
@@ -120,6 +120,7 @@ struct bt_page {                      /* guest-physical page that blocks were ma
 	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
 	uint32_t first, seconds;      /* index + 1 */
 	bool anywhere;                /* was seen at several linear addresses: new blocks are for any */
+	uint64_t linear;              /* the page of their rip, one for all: so what is relative to RIP differs by what it seems to */
 	struct bt_page *next;
 };
 

@@ -233,7 +233,7 @@ static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const 
 {
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1), n = (unsigned)X86_PAGE_SIZE - offset;
-	struct fetch_entry second = *x86_fetch_page(core, linear_of(core, (b->rip | (X86_PAGE_SIZE - 1)) + 1));
+	struct fetch_entry second = *x86_fetch_page(core, linear_of(core, (core->cpu.gpr[X86_GPR_RIP] | (X86_PAGE_SIZE - 1)) + 1));
 	uint8_t bytes[32];
 
 	if (!second.host || !memory_find(bt->vcpu->vm, second.page))
@@ -266,6 +266,10 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 		return NULL;
 	page->anywhere |= wanted != HERE && elsewhere;
 	b->anywhere = wanted == ANYWHERE || (wanted == EITHER && page->anywhere);
+	if (b->anywhere) {
+		page->linear = page->linear ? page->linear : b->rip & X86_PAGE_MASK;
+		b->rip = page->linear + offset;
+	}
 	bt->stat.anywhere += b->anywhere;
 	if (!bt_translate(bt, b, entry->host + offset, (unsigned)X86_PAGE_SIZE - offset))
 		return build_crossing(bt, b, entry);
