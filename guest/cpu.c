@@ -116,6 +116,9 @@ static void test_time(void)
 		grows &= now >= last;
 	}
 	check(grows, "RDTSC does not go back");
+	uint32_t first, later;
+	asm volatile("rdtsc; mov %%eax, %0; nop; nop; nop; nop; nop; nop; rdtsc" : "=&r"(first), "=&a"(later) : : "rdx");
+	check(later != first, "RDTSC goes on within straight code");
 	now = rdtsc();
 	check(rdmsr(MSR_TSC) - now < BIT(40), "the TSC's MSR is the TSC");
 	wrmsr(MSR_TSC, 1000);

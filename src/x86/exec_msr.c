@@ -60,7 +60,10 @@ static uint64_t read_tsc(struct x86_core *core, const struct insn *i)
 	if (core->cpl && (core->cpu.cr4 & CR4_TSD))
 		x86_raise_error(core, i, VECTOR_GP, 0);
 	__builtin_ia32_lfence();
-	return core->env->tsc(core) + core->cpu.tsc_offset;
+	core->icount += i->index; /* where time is the count of instructions, it is exact here, wherever an engine's traces begin */
+	uint64_t tsc = core->env->tsc(core);
+	core->icount -= i->index;
+	return tsc + core->cpu.tsc_offset;
 }
 
 EXEC(rdtsc)

@@ -122,6 +122,13 @@ equal 'stats: the same code at several addresses: the guest ends' "$status" 1
 check 'stats: it is translated for any address' "$err" [ "$(counter bt.anywhere)" -gt 0 ]
 equal 'stats: its calls, through memory too, need no exec function' "$(counter bt.exec.CALL)" 0
 
+# Time that is counted is exact within a block, too, or --verify step differs.
+make -s -C "$top/guest" BUILD="$scratch/guest" "$scratch/guest/cpu.elf"
+for engine in interp step bt; do
+	capture 60 "$DOPPEL" run --engine "$engine" --clock instructions --memory 64M --kernel "$scratch/guest/cpu.elf" --debug-exit 0xf4 --serial none
+	equal "$engine: RDTSC counts each instruction" "$status" 1
+done
+
 capture 60 "$DOPPEL" run --engine bt --memory 16M --kernel "$scratch/counted" --debug-exit 0xf4 --serial none --trace bt
 matches 'a block that is hot is printed again' '^bt: block 1 of cpu0 is hot: RIP 0x100005; 24 instructions become [0-9]+ bytes'
 matches 'with its rounds' '^bt:   100008  jnz 0x100005 +\| +[0-9a-f]+  jz 0x'
