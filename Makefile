@@ -61,7 +61,7 @@ TESTOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c))
 UNIT := $(patsubst $(BUILD)/obj/tests/unit/%.c.o,$(BUILD)/tests/%,$(filter-out $(HELP),$(TESTOBJ)))
 
 # Programs that shell tests use: on the host, and (without libraries) in a guest.
-TOOLS := $(BUILD)/tool/vsock $(if $(shell $(PKG_CONFIG) --exists libvncclient 2>/dev/null && echo yes),$(BUILD)/tool/vnc_client)
+TOOLS := $(BUILD)/tool/vsock $(BUILD)/tool/floating $(if $(shell $(PKG_CONFIG) --exists libvncclient 2>/dev/null && echo yes),$(BUILD)/tool/vnc_client)
 
 .PHONY: all tests bench fuzz soak clean
 all: $(BUILD)/doppel
@@ -90,7 +90,7 @@ $(BUILD)/tool/vnc_client: tests/tool/vnc_client.c
 	@echo "  tool   $@"
 	@$(CC) $(CFLAGS) -MMD -MP -MF $@.d $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --cflags --libs libvncclient)
 
-$(BUILD)/tool/vsock: tests/tool/vsock.c
+$(BUILD)/tool/vsock $(BUILD)/tool/floating: $(BUILD)/tool/%: tests/tool/%.c
 	@mkdir -p $(@D)
 	@echo "  tool   $@"
 	@$(CC) $(filter-out -fsanitize=%,$(CFLAGS)) -static -MMD -MP -MF $@.d -o $@ $<

@@ -273,7 +273,8 @@ static inline uint64_t bt_block_rip(const struct bt *bt, const struct bt_block *
 }
 /* The block that the jump table has for RIP, or NULL. */
 struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
-/* The block at this address in the same page as the other one, if there is one that a jump from there may lead to; else NULL. */
+/* The block at this address in the same page as the other one, if there is one that a jump from there may lead to; else NULL. Blocks for any address
+ * must have been met at the same one: what a copy of both computes from their `rip` is then the same. */
 struct bt_block *bt_block_beside(struct bt *, const struct bt_block *, uint64_t rip);
 /* Makes the exit lead to the block. */
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);

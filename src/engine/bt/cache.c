@@ -180,7 +180,7 @@ struct bt_block *bt_block_beside(struct bt *bt, const struct bt_block *from, uin
 
 	for (uint32_t at = *bucket_of(bt, gpa); at; at = bt->block[at - 1].same_hash) {
 		struct bt_block *b = &bt->block[at - 1];
-		if (b->gpa == gpa && b->mode == from->mode && b->second == ~0ULL && b->anywhere == from->anywhere && (b->anywhere || b->rip == rip))
+		if (b->gpa == gpa && b->mode == from->mode && b->second == ~0ULL && b->anywhere == from->anywhere && b->rip == rip)
 			return b->dead ? NULL : b;
 	}
 	return NULL;
