@@ -303,8 +303,9 @@ void bt_doors_lead(struct bt *, const struct bt_block *);
 /* The jump table leads to the block no more. */
 void bt_doors_close(struct bt *, struct bt_block *);
 
-/* translate.c -- Translates the block whose fields up to mode are set, from `bytes`, of which `available` may be used; false: nothing could be. */
-bool bt_translate(struct bt *, struct bt_block *, const uint8_t *bytes, unsigned available);
+/* translate.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
+ * could be. */
+bool bt_translate(struct bt *, struct bt_block *, const uint8_t *memory, unsigned available);
 /* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */
 bool bt_heat_up(struct bt *, struct bt_block *);
 /* No fast copy that the block is in is entered any more. */

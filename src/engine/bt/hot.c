@@ -7,6 +7,7 @@
  * something faults. Then the plain copy goes on, at that same instruction; and behind each exec function. So whatever C code does, it never
  * comes back into a fast copy but at the start. */
 #include <assert.h>
+#include <string.h>
 #include "engine/bt/translate.h"
 #include "util/log.h"
 
@@ -281,15 +282,21 @@ static bool room(const struct bt *bt)
 	       bt->places + STEPS_MAX <= BT_PLACES_MAX && bt->members + PATH_MAX <= BT_MEMBERS_MAX;
 }
 
-static const uint8_t *page_of(struct bt *bt, const struct bt_block *b)
+/* What is in the block's page at this moment: another processor may be writing to it. False: there is none. */
+static bool page_copy(struct bt *bt, const struct bt_block *b, uint8_t *copy)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	bool traced;
+	const uint8_t *page = core->env->page(core, align_down(b->gpa, X86_PAGE_SIZE), ACCESS_READ, &traced);
 
-	return core->env->page(core, align_down(b->gpa, X86_PAGE_SIZE), ACCESS_READ, &traced);
+	if (page)
+		memcpy(copy, page, X86_PAGE_SIZE);
+	return page;
 }
 
-static void shapes(struct translation *t, const struct plan *plan, const uint8_t *page)
+/* False: the instructions are no longer those that the blocks were made of, of which this processor will be told. Shapes that belong to others would
+ * be written down with what the analysis knows of these. */
+static bool shapes(struct translation *t, const struct plan *plan, const uint8_t *page)
 {
 	for (unsigned n = 0; n < plan->steps; n++) {
 		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
@@ -297,7 +304,10 @@ static void shapes(struct translation *t, const struct plan *plan, const uint8_t
 		struct insn i = rec->insn;
 		x86_memo_decode(t->bt->memo, &i, &t->shapes[n], &t->shaped[n], page + (b->gpa & (X86_PAGE_SIZE - 1)) + i.offset, i.length,
 				b->mode);
+		if (memcmp(&i, &rec->insn, sizeof(i)))
+			return false;
 	}
+	return true;
 }
 
 static void note_members(struct bt *bt, const struct plan *plan)
@@ -315,17 +325,13 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 {
 	struct translation t; /* some fields are large */
 	struct bt_fast *f = &bt->fast[bt->fasts];
-	const uint8_t *page = page_of(bt, b);
 	struct bt_block before = *b;
+	uint8_t page[X86_PAGE_SIZE];
 	struct plan plan;
 
 	bt->heat[b - bt->block] = BT_HEAT_NEVER;
-	if (b->dead || b->second != ~0ULL || !page || !room(bt))
+	if (b->dead || b->second != ~0ULL || !room(bt) || !page_copy(bt, b, page))
 		return false;
-	if (bt->holder.has_changes) { /* its bytes may be others by now */
-		bt->heat[b - bt->block] = 1;
-		return false;
-	}
 	bt_phase_set(bt, BT_TRANSLATING);
 	t.e = (struct emit){ .base = bt->code };
 	t.bt = bt;
@@ -336,7 +342,10 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	count_trips(&t, b);
 	before.trips = b->trips;
 	find_path(&t, &plan);
-	shapes(&t, &plan, page);
+	if (bt->holder.has_changes || !shapes(&t, &plan, page)) {
+		bt->heat[b - bt->block] = 1;
+		return false;
+	}
 	group_plan(&t, &plan);
 	t.plan = &plan;
 	write_copy(&t, page, f);

@@ -661,10 +661,15 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 	return b->count;
 }
 
-bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *bytes, unsigned available)
+/* Guest memory is read once: another processor may be writing there, and what is looked at twice would be one instruction at first, another
+ * then. */
+bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsigned available)
 {
 	struct translation t; /* some fields are large */
+	uint8_t bytes[BT_BLOCK_MAX * 15];
 
+	available = MIN(available, (unsigned)sizeof(bytes));
+	memcpy(bytes, memory, available);
 	t.e = (struct emit){ .base = bt->code, .at = bt->code_used };
 	t.bt = bt;
 	t.block = b;
