@@ -23,7 +23,7 @@ files == 1 {
 
 { value[$1, $2, ++rounds[$1, $2]] = $3 }
 
-# The median of the rounds; 0 when there is no figure.
+# The median of the rounds, or the best; 0 when there is no figure.
 function figure(who, what,    n, i, j, sorted, item) {
         n = rounds[who, what]
         for (i = 1; i <= n; i++) {
@@ -34,6 +34,8 @@ function figure(who, what,    n, i, j, sorted, item) {
         }
         if (!n)
                 return 0
+        if (best)
+                return what ~ /^boot-/ ? sorted[1] : sorted[n]
         return n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
 }
 

@@ -36,12 +36,22 @@ resume:
 	ldmxcsr BT_MXCSR(%rsp)
 	movl $1, BT_MXCSR_LIVE(%rsp)
 1:	mov BT_XSAVE(%rsp), %rax
-	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	/* Upper halves that are zero must be so by VZEROUPPER: else the processor takes them for values, which each SSE instruction has to wait for. */
+	cmpq $0, BT_AVX(%rsp)
+	je 2f
+	vmovaps XSAVE_YMM(%rax), %xmm0
+	.irp n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	vorps XSAVE_YMM + 16*\n(%rax), %xmm0, %xmm0
+	.endr
+	vptest %xmm0, %xmm0
+	jnz 4f
+	vzeroupper
+2:	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 	movaps XSAVE_XMM + 16*\n(%rax), %xmm\n
 	.endr
-	cmpq $0, BT_AVX(%rsp)
-	je 3f
-	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	jmp 3f
+4:	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	movaps XSAVE_XMM + 16*\n(%rax), %xmm\n
 	vinsertf128 $1, XSAVE_YMM + 16*\n(%rax), %ymm\n, %ymm\n
 	.endr
 3:

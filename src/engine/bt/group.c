@@ -113,7 +113,7 @@ static bool same_place(const struct place *p, const struct place *q)
 	return p->base == q->base && p->index == q->index && p->scale == q->scale && p->seg == q->seg;
 }
 
-/* The access joins the group of its place that is open, or opens one. */
+/* The access joins a group of its place that is near, or opens one. */
 static unsigned join(struct analysis *a, const struct place *p, int64_t at, int64_t end, bool table, unsigned step)
 {
 	struct plan *plan = a->plan;
@@ -124,7 +124,7 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, int6
 			continue;
 		int64_t low = MIN(g->low, at), high = MAX(g->high, end);
 		if (high - low > (g->table || table ? TABLE_MAX : RANGE_MAX))
-			break;
+			continue; /* another array, by the same register */
 		g->same &= low == g->low && high == g->high && low == at && high == end && !table;
 		g->table |= table;
 		g->low = low;
