@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtio sockets: connections both ways through the Unix sockets of the host, room on either side, answers that wait for buffers, ends, packets
  * that break the rules, state. */
+#include <errno.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -185,6 +186,14 @@ static void short_word(void)
 	ok(next() == VSOCK_OP_SHUTDOWN && (last.flags == VSOCK_SHUT_BOTH || next() == VSOCK_OP_SHUTDOWN), "vsock: and its end");
 }
 
+/* The connection is closed: at once, not by our patience's end; what was not read from it makes that a reset. */
+static bool is_closed(int fd)
+{
+	char byte;
+	ssize_t n = read(fd, &byte, 1);
+	return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
 static void from_host(void)
 {
 	char text[32] = "";
@@ -210,11 +219,11 @@ static void from_host(void)
 		"CONNECT 4294967373", "CONNECT -4294967219", "CONNECT  77", "CONNECT 77 ", "CONNECT 77\r" };
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		fd = unix_socket(path, false);
-		ok(dprintf(fd, "%s\n", wrong[i]) > 0 && read(fd, text, sizeof(text)) <= 0, "vsock: no request: %s", wrong[i]);
+		ok(dprintf(fd, "%s\n", wrong[i]) > 0 && is_closed(fd), "vsock: no request: %s", wrong[i]);
 		close(fd);
 	}
 	fd = unix_socket(path, false);
-	ok(write(fd, "CONNECT 77\0\n", 12) == 12 && read(fd, text, sizeof(text)) <= 0, "vsock: no request: a byte 0");
+	ok(write(fd, "CONNECT 77\0\n", 12) == 12 && is_closed(fd), "vsock: no request: a byte 0");
 	close(fd);
 	set_reg(STATUS, 1, 0);
 	fd = unix_socket(path, false);
