@@ -56,6 +56,7 @@ struct vsock {
 	struct words words;
 	char *text;            /* the path */
 	int listener, epoll;
+	int spare;             /* a descriptor to give up when there are no others: see refuse_one */
 	bool made;             /* the socket's file is ours */
 	struct loop_fd ready;
 	struct device *device;
@@ -140,13 +141,31 @@ static void tell(struct vsock *v, enum vsock_event what, uint32_t stream, uint32
 	event_post(v->device, what, &news, sizeof(news));
 }
 
+static int spare_descriptor(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* This process has no descriptor left. Who waits is hung up on, rather than left to wait for ever. */
+static void refuse_one(struct vsock *v)
+{
+	if (v->spare >= 0)
+		close(v->spare);
+	int fd = accept4(v->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	v->spare = spare_descriptor();
+}
+
 static void accept_one(struct vsock *v)
 {
 	struct stream *place = make_room(v);
 	int fd = place ? accept4(v->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
 	if (fd >= 0)
 		begin(v, place, GREETING, fd);
-	if (fd >= 0 || (place && errno != EMFILE && errno != ENFILE))
+	else if (place && (errno == EMFILE || errno == ENFILE))
+		refuse_one(v);
+	if (place)
 		listen_again(v); /* else when a stream ends */
 }
 
@@ -382,6 +401,7 @@ static int prepare(struct vsock *v)
 		return v->listener;
 	v->made = true;
 	v->epoll = epoll_create1(EPOLL_CLOEXEC);
+	v->spare = spare_descriptor();
 	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT, .data.u32 = LISTENER };
 	if (fcntl(v->listener, F_SETFL, O_NONBLOCK) || v->epoll < 0 || epoll_ctl(v->epoll, EPOLL_CTL_ADD, v->listener, &event)) {
 		log_error("%s: %s", what, strerror(errno));
@@ -396,7 +416,7 @@ int vsock_open(struct vsock **result, const char *spec)
 	if (!v)
 		return -ENOMEM;
 	v->words.cid = CID_DEFAULT;
-	v->listener = v->epoll = -1;
+	v->listener = v->epoll = v->spare = -1;
 	v->text = strdup(spec);
 	pthread_mutex_init(&v->lock, NULL);
 	for (unsigned i = 0; i < VSOCK_STREAMS; i++)
@@ -419,6 +439,8 @@ void vsock_close(struct vsock *v)
 		close(v->listener);
 	if (v->epoll >= 0)
 		close(v->epoll);
+	if (v->spare >= 0)
+		close(v->spare);
 	pthread_mutex_destroy(&v->lock);
 	free(v->text);
 	free(v);

@@ -379,6 +379,29 @@ static void silent(void)
 		close(fd[i]);
 }
 
+/* A process without descriptors hangs up on who connects, and goes on to listen. */
+static void no_descriptors(void)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct timeval limit = { .tv_sec = 5 };
+	struct rlimit was, none;
+	fresh(8);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), free = dup(fd);
+	strcpy(to.sun_path, path);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	close(free);
+	getrlimit(RLIMIT_NOFILE, &was);
+	none = was;
+	none.rlim_cur = (rlim_t)free;
+	setrlimit(RLIMIT_NOFILE, &none);
+	ok(!connect(fd, (struct sockaddr *)&to, sizeof(to)) && is_closed(fd), "vsock: without descriptors it hangs up");
+	setrlimit(RLIMIT_NOFILE, &was);
+	close(fd);
+	fd = unix_socket(path, false);
+	ok(write(fd, "CONNECT 77\n", 11) == 11 && next() == VSOCK_OP_REQUEST, "vsock: with some, it hears the next");
+	close(fd);
+}
+
 static void hostile(void)
 {
 	fresh(8);
@@ -484,6 +507,7 @@ int main(void)
 	no_buffers();
 	many();
 	silent();
+	no_descriptors();
 	hostile();
 	round_trip();
 	abuse_state(vm, "vsock", use);
