@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Random loops, which become hot: loads, stores and arithmetic of each operand size on the registers that addresses are made of, pushes and pops,
  * calls and branches, over pages of which some may not be written or are not there; in one of their rounds a page is mapped otherwise,
- * or an immediate of the code changes. What comes of each, as a checksum of registers, memory and the exception that ended it, is compared between engines
- * (tests/boot/random.sh). The command line: the number of the first, how many. */
+ * or an immediate of the code changes. What comes of each, as a checksum of registers, memory and the exception that ended it, is compared between
+ * engines (tests/boot/random.sh). Every other one runs in ring 3. The command line: the number of the first, how many. */
 #include "lib/guest.h"
 
 #define VA 0x63450000ULL /* six pages, and one before them */
+#define SHARED (VA + 8 * PAGE) /* registers before and after: 16 and 17 words */
+#define CODE (VA + 10 * PAGE)  /* two pages, as ring 3 sees it */
 #define SPACE 0x3fff     /* the part of them that pointers are put back into */
 #define ROUNDS 6000
 
@@ -17,7 +19,8 @@ static uint64_t seed;
 static bool byte_regs;   /* a REX prefix even where it is empty: SIL, not DH */
 static bool in_function; /* which leaves the stack alone */
 static uint8_t *at, *code;
-static uint64_t regs[16], out[17];
+static uint64_t *regs, *out;
+static bool ring3;
 static uint8_t *page[8];
 static uint8_t *spot[400]; /* immediates of the code */
 static unsigned spots;
@@ -210,7 +213,7 @@ static void event(void)
 
 	b(0x41), b(0x81), b(0xfd), d(pick(3) ? 1 + pick(5990) : 1 + pick(40));
 	b(0x75), b(0), jump = at;
-	if (pick(2)) {
+	if (pick(2) && !ring3) {
 		unsigned n = pick(6);
 		b(0x48), b(0xc7), b(0x04), b(0x25), d((uint32_t)(uint64_t)entry_of(VA + n * PAGE, 1));
 		d((uint32_t)(uint64_t)page[pick(8)] | (pick(5) ? 3 : pick(2) ? 1 : 0));
@@ -276,7 +279,7 @@ static void generate(void)
 	b(0x41), b(0x54), b(0x41), b(0x54);        /* room */
 	for (unsigned n = 0; n < 16; n++)          /* mov r, [regs + n] */
 		if (n != RSP && n != R14)
-			rex(8, n, 0, 0, false), b(0x8b), b((n & 7) << 3 | 4), b(0x25), d((uint32_t)(uint64_t)&regs[n]);
+			rex(8, n, 0, 0, false), b(0x8b), b((n & 7) << 3 | 4), b(0x25), d((uint32_t)SHARED + 8 * n);
 	loop = at;
 	b(0x4c), b(0x89), b(0xf4);                 /* mov rsp, r14 */
 	for (unsigned n = 0; n < ARRAY_SIZE(pointer); n++)
@@ -289,12 +292,12 @@ static void generate(void)
 	b(0x4c), b(0x89), b(0xf4);
 	b(0x48), b(0x81), b(0xc4), d(0x1000);
 	for (unsigned n = 0; n < 16; n++)
-		rex(8, n, 0, 0, false), b(0x89), b((n & 7) << 3 | 4), b(0x25), d((uint32_t)(uint64_t)&out[n]);
+		rex(8, n, 0, 0, false), b(0x89), b((n & 7) << 3 | 4), b(0x25), d((uint32_t)SHARED + 8 * (16 + n));
 	for (unsigned n = 0; n < fills; n++) {
-		uint32_t to = (uint32_t)(uint64_t)(spots ? spot[pick(spots < 400 ? spots : 400)] : (uint8_t *)page[7]);
+		uint32_t to = (uint32_t)CODE + (uint32_t)((spots ? spot[pick(spots < 400 ? spots : 400)] : code + PAGE + 0xf00) - code);
 		memcpy(fill[n] + 3, &to, 4);
 	}
-	b(0x9c), b(0x8f), b(0x04), b(0x25), d((uint32_t)(uint64_t)&out[16]);
+	b(0x9c), b(0x8f), b(0x04), b(0x25), d((uint32_t)SHARED + 8 * 32);
 	b(0xc3);
 }
 
@@ -307,16 +310,17 @@ static void run_one(uint64_t which)
 	for (unsigned n = 0; n < 20; n++)
 		pick(2);
 	hash = which;
+	ring3 = which & 1;
 	unsigned bad = pick(4);
 	for (unsigned n = 0; n < 6; n++) {
-		uint64_t flags = PTE_P | PTE_W;
+		uint64_t flags = PTE_P | PTE_W | PTE_U;
 		if (!bad && n && pick(2))
-			flags = pick(2) ? PTE_P : 0;
+			flags = pick(2) ? PTE_P | PTE_U : 0;
 		map(VA + n * PAGE, (uint64_t)page[pick(8)], flags, 1);
 		for (unsigned k = 0; k < PAGE / 8; k++)
 			((uint64_t *)page[n])[k] = (uint64_t)k * which;
 	}
-	map(VA - PAGE, (uint64_t)page[6], PTE_P | PTE_W, 1);
+	map(VA - PAGE, (uint64_t)page[6], PTE_P | PTE_W | PTE_U, 1);
 	generate();
 	for (unsigned n = 0; n < 16; n++)
 		regs[n] = (uint64_t)pick(1u << 30) * pick(1u << 30), out[n] = 0;
@@ -324,7 +328,7 @@ static void run_one(uint64_t which)
 		regs[pointer[n]] = VA + 0x1000 * pick(4) + pick(2) * 0xf80 + pick(128);
 	regs[R13] = ROUNDS;
 	caught.vector = NONE;
-	int v = attempt((void (*)(void *))code, regs);
+	int v = ring3 ? user((void (*)(void *))(CODE - USER_BASE), 0) : attempt((void (*)(void *))code, NULL);
 	mix((uint64_t)v);
 	if (v != NONE) {
 		uint64_t *f = (uint64_t *)&caught.frame;
@@ -333,7 +337,7 @@ static void run_one(uint64_t which)
 		if (v == PF)
 			mix(caught.cr2);
 	} else {
-		for (unsigned n = 0; n < ARRAY_SIZE(out); n++)
+		for (unsigned n = 0; n < 17; n++)
 			mix(out[n]);
 	}
 	for (unsigned n = 0; n < 8; n++)
@@ -352,14 +356,19 @@ int main(void)
 		first = first * 10 + (uint64_t)(*line - '0');
 	for (line++; *line >= '0' && *line <= '9'; line++)
 		count = count * 10 + (uint64_t)(*line - '0');
-	for (unsigned l = 3; l > 1; l--) { /* it is in a large page */
+	for (unsigned l = 4; l > 1; l--) { /* it is in a large page, and not for ring 3 */
 		uint64_t *e = entry_of(VA, l);
-		if (e && (*e & PTE_PS))
-			*e = 0;
+		if (e)
+			*e = l < 4 && (*e & PTE_PS) ? 0 : *e | PTE_U;
 	}
 	WRITE_CR(3, READ_CR(3));
 	code = page_alloc();
 	page_alloc();
+	regs = page_alloc();
+	out = regs + 16;
+	map(SHARED, (uint64_t)regs, PTE_P | PTE_W | PTE_U, 1);
+	for (unsigned n = 0; n < 2; n++)
+		map(CODE + n * PAGE, (uint64_t)code + n * PAGE, PTE_P | PTE_W | PTE_U, 1);
 	for (unsigned n = 0; n < 8; n++)
 		page[n] = page_alloc();
 	WRITE_CR(0, READ_CR(0) | BIT(16));

@@ -17,7 +17,7 @@ fi
 loops() {
         local engine=$1
         shift
-        capture 120 "$DOPPEL" run --engine "$engine" --cpu v3 --memory 128M --kernel "$guests/random.elf" --append '10000 300' --debug-exit 0xf4 \
+        capture 120 "$DOPPEL" run --engine "$engine" --cpu v3 --memory 128M --kernel "$guests/random.elf" --append '10000 400' --debug-exit 0xf4 \
                 --debugcon stdio --serial none "$@"
 }
 
