@@ -303,7 +303,7 @@ void bt_doors_lead(struct bt *, const struct bt_block *);
 /* The jump table leads to the block no more. */
 void bt_doors_close(struct bt *, struct bt_block *);
 
-/* translate.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
+/* block.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
  * could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *memory, unsigned available);
 /* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */

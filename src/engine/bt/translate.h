@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the halves of the translator share: memory.c writes accesses, translate.c and flow.c instructions. */
+/* What the parts of the translator share: memory.c writes accesses, translate.c and flow.c instructions, block.c what is around them. */
 #pragma once
 #include "engine/bt/emit.h"
 
@@ -146,10 +146,12 @@ bool group_operand(struct translation *, const struct insn *i, enum access, int3
 /* translate.c */
 /* Writes the instruction at hand. False: it became a call of its exec function. */
 bool translate_insn(struct translation *);
+bool translate_plain_operand(const struct insn *, const struct x86_shape *);
+
+/* block.c -- How a block, or a fast copy, is entered. */
 void translate_prologue(struct translation *);
 /* The next block begins, without an entry: counts its instructions, unless somebody wants the processor. */
 void translate_count(struct translation *, const struct bt_block *);
-bool translate_plain_operand(const struct insn *, const struct x86_shape *);
 
 /* system.c -- What a kernel needs often. False: the exec function has to do it. */
 bool system_emit(struct translation *, const struct insn *i);

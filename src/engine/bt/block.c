@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* A block: guest code from an address on, up to what must end it, and the host code for it: how it is entered, its instructions (translate.c), what is out
+ * of line. */
+#include <string.h>
+#include "engine/bt/translate.h"
+#include "util/log.h"
+
+/* --- the guest's instructions --- */
+
+/* STI need not end a block. But where time is the count of instructions it does: devices see the time at which a block began, and the interpreter
+ * shall come to the same. */
+static bool ends_block(const struct bt *bt, const struct insn *i)
+{
+	const struct x86_op_info *op = &x86_ops[i->op];
+	return (op->klass & CLASS_CONTROL) || (op->translate == XLATE_END && (i->op != X86_OP_STI || bt->counting)) || i->op == X86_OP_INVALID;
+}
+
+static bool is_vector(const struct insn *i)
+{
+	return i->op >= X86_OP_FADD || (i->op >= X86_OP_FXSAVE && i->op <= X86_OP_XRSTOR64);
+}
+
+static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned available)
+{
+	struct bt *bt = t->bt;
+	struct bt_block *b = t->block;
+	unsigned max = b->second == ~0ULL ? BT_BLOCK_MAX : 1;
+	bool ends = false;
+
+	while (b->count < max && !ends && b->bytes < available) {
+		struct bt_insn *rec = &bt->insn[b->insn + b->count];
+		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
+		rec->insn.offset = b->bytes;
+		rec->insn.index = (uint8_t)b->count;
+		unsigned n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes,
+					     available - b->bytes, b->mode);
+		if (!n)
+			break;
+		ends = ends_block(bt, &rec->insn);
+		rec->vector = is_vector(&rec->insn);
+		rec->resumes = !ends;
+		b->bytes += (uint16_t)n;
+		b->count++;
+	}
+	return b->count;
+}
+
+/* --- how it is entered --- */
+
+static void count(struct emit *e, const struct bt_block *b)
+{
+	emit_lea(e, HOST_T, operand_at(HOST_T, b->count));
+	emit_store(e, state_at(BT_COUNT), HOST_T);
+}
+
+void translate_count(struct translation *t, const struct bt_block *next)
+{
+	struct emit *e = &t->e;
+
+	emit_load(e, HOST_T, state_at(BT_COUNT));
+	emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
+	count(e, next);
+}
+
+/* The block's entry in bt->heat: MOV from or to HOST_X, RIP-relative. */
+static void heat(struct translation *t, unsigned opcode)
+{
+	struct emit *e = &t->e;
+
+	emit8(e, opcode);
+	emit8(e, HOST_X << 3 | 5);
+	emit32(e, BT_CODE_SIZE + (uint32_t)(t->block - t->bt->block) * (uint32_t)sizeof(*t->bt->heat) - (e->at + 4));
+}
+
+static void leave_by(struct emit *e, uint32_t insn, int32_t entry)
+{
+	emit8(e, 0xb8 | HOST_X);
+	emit32(e, insn);
+	emit_jump_through(e, state_at(entry));
+}
+
+/* How it is entered: see flow.c for R15, and run.c for what is counted. */
+void translate_prologue(struct translation *t)
+{
+	struct emit *e = &t->e;
+	struct bt_block *b = t->block;
+	bool heats = !t->plan && b->second == ~0ULL;
+	uint32_t hot = e->at, poll;
+
+	if (heats)
+		leave_by(e, b->insn, BT_HOT);
+	poll = e->at;
+	leave_by(e, b->insn, BT_POLL);
+	if (!b->anywhere)
+		b->jump_entry = bt_check_emit(e, b->rip);
+	b->entry = e->at;
+	if (t->bt->counting) {
+		emit_load(e, HOST_T, state_at(BT_COUNT));
+		emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
+		emit_patch_short(e, emit_short(e, 0xe3), poll);
+		count(e, b);
+	} else {
+		emit_load(e, HOST_X, state_at(BT_RUN_MASK));
+		emit_patch_short(e, emit_short(e, 0xe3), poll);
+	}
+	b->body = e->at;
+	if (!heats)
+		return;
+	t->bt->heat[b - t->bt->block] = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
+	heat(t, 0x8b);
+	emit_lea32(e, HOST_X, operand_at(HOST_X, -1));
+	heat(t, 0x89);
+	emit_patch_short(e, emit_short(e, 0xe3), hot);
+}
+
+/* --- the block --- */
+
+/* Guest memory is read once: another processor may be writing there, and what is looked at twice would be one instruction at first, another
+ * then. */
+bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsigned available)
+{
+	struct translation t; /* some fields are large */
+	uint8_t bytes[BT_BLOCK_MAX * 15];
+
+	available = MIN(available, (unsigned)sizeof(bytes));
+	memcpy(bytes, memory, available);
+	t.e = (struct emit){ .base = bt->code, .at = bt->code_used };
+	t.bt = bt;
+	t.block = b;
+	t.stubs = t.shorts = 0;
+	t.plan = NULL;
+	t.held = GROUP_NONE;
+	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
+	b->insn = bt->insns;
+	if (!decode(&t, bytes, available))
+		return false;
+	b->code = t.e.at;
+	translate_prologue(&t);
+	for (unsigned n = 0; n < b->count; n++) {
+		t.id = b->insn + n;
+		t.rec = &bt->insn[t.id];
+		t.bytes = bytes + t.rec->insn.offset;
+		t.shape = t.shaped[n] ? &t.shapes[n] : NULL;
+		bt->stat.native += translate_insn(&t);
+	}
+	t.id = b->insn + b->count;
+	bt->insn[t.id] = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .code = t.e.at };
+	if (bt->insn[t.id - 1].resumes) {
+		memory_room(&t);
+		bt->insn[t.id].code = t.e.at;
+		flow_exit(&t, -1, t.width == 8 ? b->rip + b->bytes : (uint32_t)(b->rip + b->bytes));
+	}
+	stubs_emit(&t);
+	b->code_end = t.e.at;
+	bt->code_used = (uint32_t)align_up(t.e.at, 16);
+	bt->insns += b->count + 1u;
+	bt->stat.blocks++;
+	bt->stat.insns += b->count;
+	bt->stat.bytes += b->code_end - b->code;
+	if (trace_on(bt))
+		bt_trace_block(bt, b, bytes);
+	return true;
+}
