@@ -130,7 +130,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	t.block = b;
 	t.stubs = t.shorts = 0;
 	t.plan = NULL;
-	t.held = GROUP_NONE;
+	t.held = t.second = GROUP_NONE;
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	b->insn = bt->insns;
 	if (!decode(&t, bytes, available))

@@ -47,9 +47,11 @@ static void emit_rex(struct emit *e, unsigned rex)
 		emit8(e, 0x40 | rex);
 }
 
+/* What translation itself writes. A guest instruction that is written again gets one of these registers only after it was loaded, which is noted. */
 static void write(struct emit *e, unsigned reg)
 {
 	e->wrote |= reg == HOST_T;
+	e->wrote_x |= reg == HOST_X;
 }
 
 void emit_op(struct emit *e, bool w, unsigned opcode, unsigned reg, struct operand rm)
@@ -97,7 +99,6 @@ static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, bool l, 
 {
 	unsigned rex = rex_of(false, reg, rm);
 
-	write(e, reg);
 	emit8(e, 0xc4);
 	emit8(e, (rex & 4 ? 0u : 0x80u) | (rex & 2 ? 0u : 0x40u) | (rex & 1 ? 0u : 0x20u) | map);
 	emit8(e, (w ? 0x80u : 0) | (~vvvv & 15) << 3 | (l ? 4u : 0) | pp);
@@ -105,6 +106,7 @@ static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, bool l, 
 
 void emit_pext(struct emit *e, unsigned to, unsigned from, struct operand mask)
 {
+	write(e, to);
 	emit_vex(e, 2, 2, true, false, to, from, &mask);
 	emit8(e, 0xf5);
 	emit_modrm(e, to, &mask);
@@ -112,6 +114,7 @@ void emit_pext(struct emit *e, unsigned to, unsigned from, struct operand mask)
 
 void emit_pdep(struct emit *e, unsigned to, unsigned from, struct operand mask)
 {
+	write(e, to);
 	emit_vex(e, 2, 3, true, false, to, from, &mask);
 	emit8(e, 0xf5);
 	emit_modrm(e, to, &mask);
@@ -121,6 +124,7 @@ void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
 {
 	struct operand rm = operand_reg(from);
 
+	write(e, to);
 	emit_vex(e, 3, 3, true, false, to, 0, &rm);
 	emit8(e, 0xf0);
 	emit_modrm(e, to, &rm);
@@ -131,6 +135,7 @@ void emit_crc32(struct emit *e, unsigned to, unsigned from)
 {
 	struct operand rm = operand_reg(from);
 
+	write(e, to);
 	emit8(e, 0xf2);
 	emit_rex(e, rex_of(true, to, &rm));
 	emit8(e, 0x0f);

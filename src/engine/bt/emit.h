@@ -10,7 +10,7 @@ enum { HOST_X = RCX, HOST_T = R15, HOST_GUEST_RCX = R10, HOST_GUEST_RSP = R11, H
 struct emit {
 	uint8_t *base;   /* of the code cache */
 	uint32_t at;
-	bool wrote;      /* HOST_T may have been written since this was cleared */
+	bool wrote, wrote_x; /* HOST_T, HOST_X may have been written since these were cleared */
 };
 
 struct operand {         /* modrm.rm: a register, or memory at base + (index << scale) + disp */

@@ -11,7 +11,7 @@
  * that the plain copy goes on, in which each access looks for itself. */
 #include "engine/bt/translate.h"
 
-#define RANGE_MAX 512             /* of a group */
+#define RANGE_MAX 1024            /* of a group */
 #define TABLE_MAX 2048            /* of one whose accesses have an index that is known to be small */
 #define SLOTS ARRAY_SIZE(((struct bt_state *)0)->group)
 
@@ -406,7 +406,7 @@ static void locate(struct translation *t, const struct group *g, bool aligned)
 	emit_lea(e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
 }
 
-bool group_operand(struct translation *t, const struct insn *i, enum access which, int32_t disp, bool in_x, struct operand *rm)
+bool group_operand(struct translation *t, const struct insn *i, enum access which, int32_t disp, unsigned in, struct operand *rm)
 {
 	struct emit *e = &t->e;
 	const struct step *s = t->plan ? &t->plan->step[t->step] : NULL;
@@ -417,6 +417,8 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 		return false;
 	if (e->wrote) /* by this instruction's first access: PUSH and CALL of memory have two */
 		t->held = GROUP_NONE;
+	if (e->wrote_x)
+		t->second = GROUP_NONE;
 	if (!(t->ready & BIT(n))) {
 		if (g->first != t->step || !lowest(t, i, disp, s->at[which], s->indexed && i))
 			return false;
@@ -425,22 +427,27 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 			emit_store(e, state_at(BT_GROUP + 8 * g->slot), HOST_T);
 		t->ready |= (uint32_t)BIT(n);
 		t->held = n;
+		t->second = GROUP_NONE;
 		e->wrote = false;
 	}
 	unsigned base = HOST_T;
 	if (t->held != n) {
-		base = in_x ? HOST_X : HOST_T;
-		emit_load(e, base, state_at(BT_GROUP + 8 * g->slot));
-		t->wanted |= (uint32_t)BIT(n);
-		if (!in_x)
+		base = in != HOST_NONE ? in : t->held == GROUP_NONE && t->second != n ? HOST_T : HOST_X;
+		if (base == HOST_T || t->second != n) {
+			emit_load(e, base, state_at(BT_GROUP + 8 * g->slot));
+			t->wanted |= (uint32_t)BIT(n);
+		}
+		if (base == HOST_T)
 			t->held = n, e->wrote = false;
+		else
+			t->second = n, e->wrote_x = false;
 	}
 	*rm = operand_at(base, s->at[which]);
 	if (i && s->indexed) {
 		bool scaled = i->scaled < 16 * 8;
 		*rm = operand_sum(base, guest_host((scaled ? i->scaled : i->base) / 8), scaled ? i->scale : 0, s->at[which]);
 	}
-	if (in_x && (base == HOST_T || rm->index != HOST_NONE)) {
+	if (in == HOST_X && (base == HOST_T || rm->index != HOST_NONE)) {
 		emit_lea(e, HOST_X, *rm);
 		*rm = operand_at(HOST_X, 0);
 	}

@@ -241,7 +241,7 @@ static void write_steps(struct translation *t, const uint8_t *page, unsigned *pl
 		t->block = &t->bt->block[rec.block];
 		t->bytes = page + (t->block->gpa & (X86_PAGE_SIZE - 1)) + rec.insn.offset;
 		t->shape = t->shaped[t->step] ? &t->shapes[t->step] : NULL;
-		t->e.wrote = false;
+		t->e.wrote = t->e.wrote_x = false;
 		place(t, places);
 		if (s->last)
 			go_on(t, &t->bt->block[*++path]);
@@ -249,6 +249,8 @@ static void write_steps(struct translation *t, const uint8_t *page, unsigned *pl
 			goes_on = translate_insn(t);
 		if (t->e.wrote)
 			t->held = GROUP_NONE;
+		if (t->e.wrote_x)
+			t->second = GROUP_NONE;
 	}
 	t->tight = false;
 	if (goes_on && last_of(t->bt, t->block)->resumes) {
@@ -270,7 +272,7 @@ static void write_copy(struct translation *t, const uint8_t *page, struct bt_fas
 		t->e.at = t->bt->code_used;
 		t->bt->exits = exits;
 		t->stubs = t->shorts = t->ready = 0;
-		t->held = GROUP_NONE;
+		t->held = t->second = GROUP_NONE;
 		translate_prologue(t);
 		write_steps(t, page, &f->places);
 	} while (t->wanted != t->kept);

@@ -250,7 +250,7 @@ struct operand memory_stack(struct translation *t, int32_t disp, unsigned size, 
 	struct ea ea = { .kind = EA_BASE, .base = HOST_GUEST_RSP, .disp = disp };
 	struct operand top;
 
-	if (group_operand(t, NULL, ACCESS_STACK, disp, false, &top))
+	if (group_operand(t, NULL, ACCESS_STACK, disp, HOST_T, &top))
 		return top;
 	if (t->width == 4) {
 		emit_lea32(&t->e, HOST_T, operand_at(HOST_GUEST_RSP, disp));

@@ -381,7 +381,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 			return false;
 		if (high && (names(s, RCX) || by_rcx))
 			return false;
-		bool grouped = group_operand(t, i, ACCESS_OPERAND, 0, high || in_slot(s), &rm);
+		bool grouped = group_operand(t, i, ACCESS_OPERAND, 0, high || in_slot(s) ? HOST_X : by_rcx ? HOST_T : HOST_NONE, &rm);
 		if (!grouped && !memory_address(t, i, &ea))
 			return false;
 		if (grouped)
@@ -494,7 +494,7 @@ static bool native(struct translation *t, const struct insn *i)
 /* What was written since, is taken back. */
 struct mark {
 	uint32_t at, exits, ready;
-	unsigned held;
+	unsigned held, second;
 	unsigned shorts, stubs;
 	struct pending pending[SHORTS_MAX];
 };
@@ -502,7 +502,7 @@ struct mark {
 static struct mark mark(const struct translation *t)
 {
 	struct mark m = { .at = t->e.at, .exits = t->bt->exits, .shorts = t->shorts, .stubs = t->stubs, .ready = t->ready,
-			  .held = t->held };
+			  .held = t->held, .second = t->second };
 
 	memcpy(m.pending, t->pending, sizeof(m.pending));
 	return m;
@@ -516,6 +516,7 @@ static void take_back(struct translation *t, const struct mark *m)
 	t->bt->exits = m->exits;
 	t->ready = m->ready;
 	t->held = m->held;
+	t->second = m->second;
 	memcpy(t->pending, m->pending, sizeof(m->pending));
 	t->rec->access = BT_NO_ACCESS;
 }
@@ -533,7 +534,7 @@ bool translate_insn(struct translation *t)
 	}
 	for (unsigned tries = 0; tries < 2; tries++) {
 		start = mark(t);
-		t->e.wrote = t->too_far = false;
+		t->e.wrote = t->e.wrote_x = t->too_far = false;
 		t->rec->code = t->e.at;
 		done = native(t, &t->rec->insn);
 		if (done && !t->too_far && memory_reachable(t))

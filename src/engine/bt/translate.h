@@ -101,7 +101,7 @@ struct translation {
 	unsigned step;
 	uint32_t ready;       /* groups whose host address is known */
 	uint32_t kept, wanted; /* those that are to be in their slots; those that were looked for there */
-	unsigned held;        /* the group whose host address is in HOST_T, or GROUP_NONE */
+	unsigned held, second; /* the groups whose host addresses are in HOST_T and in HOST_X, or GROUP_NONE */
 };
 
 /* memory.c */
@@ -139,9 +139,9 @@ void memory_jump_if_zero(struct translation *, struct stub); /* HOST_X */
 /* group.c */
 /* Finds the groups of the plan's steps, whose shapes are in the translation. */
 void group_plan(const struct translation *, struct plan *);
-/* The host's operand, by a group; false: the access is in none. Uses HOST_X, and HOST_T. i: the instruction; disp: from RSP, for ACCESS_STACK.
- * in_x: HOST_T is to be left free, and what is returned is based on HOST_X. Else it may be based on either. */
-bool group_operand(struct translation *, const struct insn *i, enum access, int32_t disp, bool in_x, struct operand *);
+/* The host's operand, by a group; false: the access is in none. Uses HOST_X, and HOST_T. i: the instruction; disp: from RSP, for ACCESS_STACK. The
+ * operand is based on `in`, and the other one of the two is free; HOST_NONE: on either, and neither is free. */
+bool group_operand(struct translation *, const struct insn *i, enum access, int32_t disp, unsigned in, struct operand *);
 
 /* translate.c */
 /* Writes the instruction at hand. False: it became a call of its exec function. */
