@@ -4,6 +4,7 @@
 #include "engine/bt/bt.h"
 #include "vm/memory.h"
 #include "vm_test.h"
+#include "bt_loop.h"
 
 #define CODE 0x1000
 #define WARM 500 /* runs: too few for BT_HEAT */
@@ -19,21 +20,12 @@ static struct vm *vm;
 
 static void prepare(void)
 {
-	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
-	const unsigned attr = SEGA_P | SEGA_S | SEGA_ACCESSED | SEGA_G | SEGA_DB;
-
-	vcpu_reset(vm->vcpu[0], false);
-	guest_write(vm, CODE, loop, sizeof(loop));
-	for (unsigned s = 0; s < SEG_COUNT; s++)
-		cpu->seg[s] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x10, .attr = attr | SEGA_WRITABLE };
-	cpu->seg[SEG_CS] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x08, .attr = attr | SEGA_CODE | SEGA_READABLE };
-	cpu->cr0 = CR0_PE | CR0_NE | CR0_ET;
+	loop_prepare(vm, CODE, loop, sizeof(loop));
 	vcpu_changed(vm->vcpu[0], X86_ALL_GROUPS);
 }
 
 static void run(unsigned count)
 {
-	static const struct run_limit no_limit = { .icount = UINT64_MAX };
 	struct vcpu *vcpu = vm->vcpu[0];
 	struct x86_cpu *cpu = &vcpu->core.cpu;
 
@@ -42,10 +34,7 @@ static void run(unsigned count)
 	cpu->gpr[X86_GPR_RIP] = CODE;
 	cpu->activity = X86_RUNNING;
 	vcpu_changed(vcpu, X86_GPRS);
-	while (!vcpu->idle || cpu->activity == X86_RUNNING)
-		if (!vcpu_run_once(vcpu, &no_limit))
-			return;
-	vcpu_state(vcpu, X86_GPRS);
+	loop_run(vcpu);
 }
 
 /* Byte `at` of the loop becomes `value`; the new loop adds 5 or `value` to EAX or EDX. */

@@ -8,6 +8,7 @@
 #include "engine/bt/bt.h"
 #include "vm_test.h"
 #include "x86/cpuid.h"
+#include "bt_loop.h"
 
 #define CODE 0x1000
 #define TURNS 200000000u
@@ -50,29 +51,12 @@ static void *disturb(void *arg)
 static void prepare(void)
 {
 	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
-	const unsigned attr = SEGA_P | SEGA_S | SEGA_ACCESSED | SEGA_G | SEGA_DB;
 
-	vcpu_reset(vm->vcpu[0], false);
-	guest_write(vm, CODE, loop, sizeof(loop));
-	for (unsigned s = 0; s < SEG_COUNT; s++)
-		cpu->seg[s] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x10, .attr = attr | SEGA_WRITABLE };
-	cpu->seg[SEG_CS] = (struct x86_segment){ .limit = 0xffffffff, .selector = 0x08, .attr = attr | SEGA_CODE | SEGA_READABLE };
-	cpu->cr0 = CR0_PE | CR0_NE | CR0_ET;
+	loop_prepare(vm, CODE, loop, sizeof(loop));
 	cpu->gpr[RAX] = cpu->gpr[RDX] = 0;
 	cpu->gpr[RCX] = TURNS;
 	cpu->gpr[X86_GPR_RIP] = CODE;
 	vcpu_changed(vm->vcpu[0], X86_ALL_GROUPS);
-}
-
-static void run(void)
-{
-	static const struct run_limit no_limit = { .icount = UINT64_MAX };
-	struct vcpu *vcpu = vm->vcpu[0];
-
-	while (!vcpu->idle || vcpu->core.cpu.activity == X86_RUNNING)
-		if (!vcpu_run_once(vcpu, &no_limit))
-			return;
-	vcpu_state(vcpu, X86_GPRS);
 }
 
 static void test_disturbed(void)
@@ -83,13 +67,13 @@ static void test_disturbed(void)
 	uint32_t sum;
 
 	prepare();
-	run();
+	loop_run(vm->vcpu[0]);
 	sum = (uint32_t)cpu->gpr[RDX];
 	prepare();
 	sigaction(SIGILL, NULL, &undefined);
 	sigaction(SIGUSR1, &action, NULL);
 	pthread_create(&thread, NULL, disturb, &self);
-	run();
+	loop_run(vm->vcpu[0]);
 	over = true;
 	pthread_join(thread, NULL);
 	ok(hits > 0 && bt_of(vm->vcpu[0])->stat.undefined == (uint64_t)hits, "translated code was told of %d undefined instructions", (int)hits);
@@ -119,7 +103,7 @@ static void test_stays(void)
 		prepare();
 		sigaction(SIGUSR1, &action, NULL);
 		pthread_create(&thread, NULL, disturb, &self);
-		run();
+		loop_run(vm->vcpu[0]);
 		_exit(0);
 	}
 	waitpid(pid, &status, 0);
