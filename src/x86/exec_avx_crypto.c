@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* VAES, VPCLMULQDQ and the VEX forms of GFNI: SDM volume 2. 256 bits are features of their own: see needs[] in decode.c. */
+/* VAES, VPCLMULQDQ and the VEX forms of GFNI: SDM volume 2. 256 bits are features of their own: see needs[] in decode_model.c. */
 #include "x86/avx.h"
 
 VEX_OP2(VALUE, vaesenc)

@@ -135,7 +135,7 @@ enum {
 struct x86_model;
 unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, uint32_t mode,
 		    const struct x86_model *model);
-/* The feature (features.h) that the model lacks for the instruction at these bytes; FEATURE_NONE: it lacks none. For messages. */
+/* decode_model.c -- The feature (features.h) that the model lacks for the instruction at these bytes; FEATURE_NONE: it lacks none. For messages. */
 unsigned x86_decode_lacks(const uint8_t *bytes, unsigned available, uint32_t mode, const struct x86_model *model);
-/* Writes Intel syntax for the bytes into text. Returns their length, 0 when they are no instruction. */
+/* disassemble.c -- Writes Intel syntax for the bytes into text. Returns their length, 0 when they are no instruction. */
 unsigned x86_disassemble(char *text, size_t size, const uint8_t *bytes, unsigned available, uint32_t mode, uint64_t rip);

@@ -40,6 +40,6 @@ struct x86_shape {
 };
 enum { SHAPE_66 = 1, SHAPE_F2 = 2, SHAPE_F3 = 4, SHAPE_LOCK = 8 };
 
-/* decode.c -- Of the same bytes, mode and model as x86_decode, which must have accepted them. False: an encoding that no translator
+/* decode_shape.c -- Of the same bytes, mode and model as x86_decode, which must have accepted them. False: an encoding that no translator
  * need care for. */
 bool x86_decode_shape(struct x86_shape *, const uint8_t *bytes, unsigned length, uint32_t mode, const struct x86_model *);

@@ -43,6 +43,7 @@ check "loaders" boot util x86 vm board
 check "control" control util x86 vm engine device backend board
 check "the server for gdb" gdb util x86 vm
 check "commands" cmd util x86 vm engine device backend board boot control gdb
-nothing "only decode.c includes Zydis" '#include <Zyd' $(find src -name '*.[ch]' ! -name decode.c)
+nothing "only decode.h includes Zydis" '#include <Zyd' $(find src -name '*.[ch]' ! -name decode.h)
+nothing "only the decoder includes decode.h" '#include "x86/decode.h"' $(find src -name '*.[ch]' ! -name 'decode*.c' ! -name disassemble.c)
 nothing "no conditional compilation in x86 and device" '^#[[:space:]]*(ifdef|if )' src/device $(find src/x86 -name '*.[ch]')
 exit $failed
