@@ -5,6 +5,7 @@
 #include <string.h>
 #include "bulk_case.h"
 #include "integer_cases.h"
+#include "operands.h"
 #include "x86/exec.h"
 
 #define RIP_AT 0x400u
@@ -24,25 +25,12 @@ uint64_t bulk_hash(uint64_t seed, uint64_t what) /* splitmix64 */
 /* Eight bytes of an operand: special singles and doubles, little integers, limits, bits. */
 static uint64_t operand(uint64_t seed, uint64_t what)
 {
-	static const uint32_t single[] = {
-		0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00800000, 0x00800001, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000,
-		0x7fc00000, 0xffc00001, 0x7f800001, 0xffa12345, 0x3f800000, 0xbf800000, 0x3f000000, 0x3fc00000, 0x4b000001,
-		0x4f000000, 0xcf000000, 0x4effffff, 0x5f000000, 0xdf000000, 0x34000000, 0x20000000, 0x1fffffff, 0x60000000,
-	};
-	static const uint64_t wide[] = {
-		0, 0x8000000000000000, 1, 0x800fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff, 0x7ff0000000000000,
-		0xfff0000000000000, 0x7ff8000000000000, 0xfff8000000000001, 0x7ff0000000000001, 0xfff4000000000000,
-		0x3ff0000000000000, 0xbff0000000000000, 0x3fe0000000000000, 0x4330000000000001, 0x41dfffffffc00000,
-		0x41e0000000000000, 0xc1e0000000200000, 0x43e0000000000000, 0xc3e0000000000000, 0x36a0000000000001,
-		0x380fffffe0000000, 0x3800000000000000, 0x47efffffe0000000, 0x47effffff0000000, 0x1ff0000000000000, 0x2000000000000001,
-		0xffffffffffffffff, 0x8080808080808080, 0x0102030405060708, 16, 64, 0x7fff8000ffff0001,
-	};
 	uint64_t r = bulk_hash(seed, what), how = r >> 59, a = r & 0xffff, b = r >> 16 & 0xffff;
 
 	switch (how % 6) {
 	case 0: return bulk_hash(r, 1);
-	case 1: return (uint64_t)single[a % ARRAY_SIZE(single)] << 32 | single[b % ARRAY_SIZE(single)];
-	case 2: return wide[a % ARRAY_SIZE(wide)];
+	case 1: return (uint64_t)special_single[a % ARRAY_SIZE(special_single)] << 32 | special_single[b % ARRAY_SIZE(special_single)];
+	case 2: return special_wide[a % ARRAY_SIZE(special_wide)];
 	case 3: return (uint64_t)(0x3f000000 + (r & 0x1ffffff)) << 32 | (0x3e000000 + (r >> 25 & 0x1ffffff));
 	case 4: return 0x3fe0000000000000 + (bulk_hash(r, 1) >> 11);
 	default: return a % 100;

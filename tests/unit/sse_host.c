@@ -4,7 +4,9 @@
  * operands. */
 #include <stdlib.h>
 #include <string.h>
+#include "chance.h"
 #include "hostrun.h"
+#include "operands.h"
 #include "test.h"
 #include "x86/features.h"
 
@@ -26,41 +28,15 @@ static struct result {
 } results[X86_OP_COUNT];
 
 static unsigned gather_index = 16; /* the register of indices; 16: it is no gather */
-static uint64_t seed = 0x9e3779b97f4a7c15;
 #define SAY(text, ...) (snprintf(text, sizeof(text), __VA_ARGS__), text)
-
-static uint64_t chance(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed * 0x2545f4914f6cdd1d;
-}
-static unsigned below(unsigned n)
-{
-	return (unsigned)(chance() >> 33) % n;
-}
 
 /* Two singles or a double (the same special values lie near each other's), or bits. */
 static uint64_t operand(void)
 {
-	static const uint32_t single[] = {
-		0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00800000, 0x00800001, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000,
-		0x7fc00000, 0xffc00001, 0x7f800001, 0xffa12345, 0x3f800000, 0xbf800000, 0x3f000000, 0x3fc00000, 0x4b000001,
-		0x4f000000, 0xcf000000, 0x4effffff, 0x5f000000, 0xdf000000, 0x34000000, 0x20000000, 0x1fffffff, 0x60000000,
-	};
-	static const uint64_t wide[] = {
-		0, 0x8000000000000000, 1, 0x800fffffffffffff, 0x0010000000000000, 0x7fefffffffffffff, 0x7ff0000000000000,
-		0xfff0000000000000, 0x7ff8000000000000, 0xfff8000000000001, 0x7ff0000000000001, 0xfff4000000000000,
-		0x3ff0000000000000, 0xbff0000000000000, 0x3fe0000000000000, 0x4330000000000001, 0x41dfffffffc00000,
-		0x41e0000000000000, 0xc1e0000000200000, 0x43e0000000000000, 0xc3e0000000000000, 0x36a0000000000001,
-		0x380fffffe0000000, 0x3800000000000000, 0x47efffffe0000000, 0x47effffff0000000, 0x1ff0000000000000, 0x2000000000000001,
-		0xffffffffffffffff, 0x8080808080808080, 0x0102030405060708, 16, 64, 0x7fff8000ffff0001,
-	};
 	switch (below(6)) {
 	case 0: return chance();
-	case 1: return (uint64_t)single[below(ARRAY_SIZE(single))] << 32 | single[below(ARRAY_SIZE(single))];
-	case 2: return wide[below(ARRAY_SIZE(wide))];
+	case 1: return (uint64_t)special_single[below(ARRAY_SIZE(special_single))] << 32 | special_single[below(ARRAY_SIZE(special_single))];
+	case 2: return special_wide[below(ARRAY_SIZE(special_wide))];
 	case 3: return (uint64_t)(0x3f000000 + below(0x2000000)) << 32 | (0x3e000000 + below(0x3000000));
 	case 4: return 0x3fe0000000000000 + (chance() >> 11);
 	default: return below(100);
@@ -330,7 +306,7 @@ static void each_vex(const struct x86_core *core)
 int main(void)
 {
 	if (getenv("SEED"))
-		seed += strtoull(getenv("SEED"), NULL, 0) << 20;
+		chance_seed += strtoull(getenv("SEED"), NULL, 0) << 20;
 	if (!hostrun_init())
 		return 1;
 	const struct x86_core *core = hosttwin_init();

@@ -4,6 +4,7 @@
  * fault. */
 #include <stdlib.h>
 #include <string.h>
+#include "chance.h"
 #include "hostrun.h"
 #include "test.h"
 
@@ -23,20 +24,7 @@ static struct result {
 	char why[500];
 } results[X86_OP_COUNT];
 
-static uint64_t seed = 0x2545f4914f6cdd1d;
 #define SAY(text, ...) (snprintf(text, sizeof(text), __VA_ARGS__), text)
-
-static uint64_t chance(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed * 0x9e3779b97f4a7c15;
-}
-static unsigned below(unsigned n)
-{
-	return (unsigned)(chance() >> 33) % n;
-}
 
 struct extended {
 	uint64_t significand;
