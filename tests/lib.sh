@@ -61,6 +61,15 @@ result() {
         fi
 }
 
+# build_guests: our own guests (guest/), built into the folder $guests.
+build_guests() {
+        guests=$(dirname "$DOPPEL")/guest
+        if make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1; then return; fi
+        cat "$scratch/make"
+        not_ok 'the guests are built'
+        exit 1
+}
+
 poke() { # FILE OFFSET BYTES (as printf escapes)
         # shellcheck disable=SC2059
         printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none

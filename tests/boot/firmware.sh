@@ -102,12 +102,7 @@ refusals() {
         fi
 }
 
-guests=$(dirname "$DOPPEL")/guest
-if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1; then
-        cat "$scratch/make"
-        not_ok 'the guests are built'
-        exit 1
-fi
+build_guests
 seabios=$("$top/tools/guest" seabios)
 for engine in $(engines); do
         own_rom "$engine"

@@ -10,8 +10,7 @@ if ! command -v gdb >"$scratch/where"; then
         skip 'gdb' 'it is not installed'
         exit
 fi
-guests=$(dirname "$DOPPEL")/guest
-make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1 || { not_ok 'the guests are built' && exit; }
+build_guests
 
 # start ENGINE [ARGUMENT...]: the guest, paused, with its server.
 start() {

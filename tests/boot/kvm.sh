@@ -11,8 +11,7 @@ if ! has_engine kvm; then
         skip 'kvm' "$("$DOPPEL" engines | grep '^kvm')"
         exit
 fi
-guests=$(dirname "$DOPPEL")/guest
-make -s -C "$top/guest" BUILD="$(realpath -m "$guests")"
+build_guests
 printf 'doppel module' >"$scratch/module"
 seq -f %015.f 0 1023 >"$scratch/disk"
 

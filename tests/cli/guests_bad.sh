@@ -5,12 +5,7 @@ set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
 
-guests=$(dirname "$DOPPEL")/guest
-if ! make -s -C "$top/guest" BUILD="$(realpath -m "$guests")" >"$scratch/make" 2>&1; then
-        cat "$scratch/make"
-        not_ok 'the guests are built'
-        exit 1
-fi
+build_guests
 
 # hostile CASE ARGUMENT...: the command line of a machine whose guest does this.
 hostile() {
