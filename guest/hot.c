@@ -65,6 +65,22 @@ static NAKED void ways(void *work) /* goes one way or the other by the bits of `
 		     "1: test $1, %dl; je 2f; add $1, %rax; jmp 3f; 2: push %rdx; add $1000, %rax; pop %rsi; 3: ror $1, %rdx; dec %rcx; jne 1b; ret");
 }
 
+/* The first three accesses and the last two are made with AC set, where a page of ring 3's may be read. */
+static NAKED void suspended(void *work)
+{
+	asm volatile("mov (%rdi), %rsi; xor %edx, %edx; stac\n\t"
+		     "mov (%rsi), %rax" STEP "mov 8(%rsi), %rax" STEP "mov 16(%rsi), %rax" STEP "clac\n\t"
+		     "mov 24(%rsi), %rax" STEP "mov 32(%rsi), %rax" STEP "stac\n\t"
+		     "mov 40(%rsi), %rax" STEP "mov 48(%rsi), %rax" STEP "clac; ret");
+}
+
+static NAKED void swapped(void *work) /* sums three words by each base of GS */
+{
+	asm volatile("mov (%rdi), %rsi; mov 16(%rdi), %rcx; xor %eax, %eax\n\t"
+		     "1: add %gs:(%rsi), %rax; add %gs:8(%rsi), %rax; add %gs:16(%rsi), %rax; swapgs\n\t"
+		     "add %gs:(%rsi), %rax; add %gs:8(%rsi), %rax; add %gs:16(%rsi), %rax; swapgs; dec %rcx; jne 1b; ret");
+}
+
 static struct work work; /* below 4 GiB, so that ring 3 sees it at USER() */
 static unsigned failures;
 
@@ -302,6 +318,33 @@ static void test_remap(void)
 	check_equal(sum, HOT, "an INVLPG between reads of one page");
 }
 
+/* Rights, and what an address means, change between accesses to the very same registers. */
+static void test_epochs(void)
+{
+	uint64_t *page = page_alloc();
+
+	for (unsigned n = 0; n < 8; n++)
+		page[n] = n < 3 ? 1 : 100;
+	wrmsr(0xc0000101, 0);
+	wrmsr(0xc0000102, 24);
+	check_equal(run(swapped, (uint64_t)page, 0, HOT), HOT * 303, "SWAPGS between accesses");
+	wrmsr(0xc0000102, 0);
+	if (!HAS_SMAP) {
+		skip("CLAC between accesses", "this processor has none");
+		return;
+	}
+	map(VA + 16 * PAGE, (uint64_t)page, PTE_P | PTE_W, 1);
+	WRITE_CR(4, READ_CR(4) | CR4_SMAP);
+	work.from = VA + 16 * PAGE;
+	for (unsigned n = 0; n < HOT; n++)
+		attempt(suspended, &work);
+	map(VA + 16 * PAGE, (uint64_t)page, PTE_P | PTE_W | PTE_U, 1);
+	int got = attempt(suspended, &work);
+	WRITE_CR(4, READ_CR(4) & ~(uint64_t)CR4_SMAP);
+	check(got == PF && caught.frame.error == 1 && caught.cr2 == VA + 16 * PAGE + 24 && caught.frame.rdx == 3,
+	      "CLAC between accesses: the first one behind it faults");
+}
+
 int main(void)
 {
 	map(VA, (uint64_t)page_alloc(), PTE_P | PTE_W | PTE_U, 1);
@@ -318,5 +361,6 @@ int main(void)
 	patched(patch_ahead, (uint64_t)hot_patched_ahead - 1);
 	test_flow();
 	test_remap();
+	test_epochs();
 	guest_end();
 }

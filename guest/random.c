@@ -200,7 +200,7 @@ static void set_up(uint64_t which)
 			if (alone && rights && !loop_pick(3))
 				k = LOOP_FRAMES;
 		}
-		if (loop.smap && loop_pick(2))
+		if (loop.smap && loop_pick(12)) /* until it is mapped otherwise */
 			rights &= ~(unsigned)PTE_U;
 		place(n, n ? k : 6, rights);
 	}

@@ -236,10 +236,10 @@ static void registers(void)
 static void remap(void)
 {
 	unsigned n = pick(6), k = pick(LOOP_FRAMES + 1);
-	unsigned rights = pick(5) ? 3 : pick(2) ? 1 : 0;
+	unsigned rights = pick(5) ? 3 : pick(2) ? 1 : 0, user = loop->smap && pick(3) ? 4 : 0;
 
 	w(), b(0xc7), absolute(0, loop->entry[n]); /* mov [entry], frame | flags */
-	d(k < LOOP_FRAMES ? loop->frame[k] | rights : LOOP_IOAPIC | 1);
+	d((k < LOOP_FRAMES ? loop->frame[k] | rights : LOOP_IOAPIC | 1) | user);
 	b(0x0f), b(0x01), absolute(7, LOOP_VA + n * LOOP_PAGE); /* invlpg */
 }
 
@@ -310,7 +310,7 @@ static void event(void)
 /* What a kernel does. */
 static void system_instruction(void)
 {
-	switch (loop->ring3 ? 0 : pick(6)) {
+	switch (loop->ring3 ? 0 : loop->smap && pick(3) ? 5 : pick(6)) {
 	case 0: case 1: b(0x9c), b(0x58 | pick(3)); break; /* pushf; pop rax, rcx or rdx */
 	case 2: b(0xfa); break;                                             /* cli */
 	case 3: b(0xfb); break;                                             /* sti */
@@ -320,7 +320,7 @@ static void system_instruction(void)
 		break;
 	case 5:
 		if (loop->smap)
-			b(0x0f), b(0x01), b(pick(3) ? 0xcb : 0xca);          /* stac, clac */
+			b(0x0f), b(0x01), b(0xca + pick(2));                 /* clac, stac */
 		break;
 	}
 }
