@@ -153,6 +153,23 @@ void vcpu_kick(struct vcpu *vcpu)
 	}
 }
 
+void vcpu_unseen(struct vcpu *vcpu, bool unseen)
+{
+	struct vm *vm = vcpu->vm;
+
+	if (vcpu->unseen == unseen || vm->config.cpus == 1)
+		return;
+	vcpu->unseen = unseen;
+	if (!unseen) {
+		vm->unseen--;
+		return;
+	}
+	vm->unseen++;
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		if (n != vcpu->index && !vm->vcpu[n]->unseen)
+			vcpu_kick(vm->vcpu[n]); /* away from the code that it has decoded */
+}
+
 void vcpu_interrupt(struct vcpu *vcpu, bool pending)
 {
 	if (!pending)
@@ -322,6 +339,8 @@ static int switch_engine(struct vcpu *vcpu, const struct engine *to)
 		error = to->memory_changed(vcpu->vm);
 	if (error)
 		return error;
+	if (!to->writes_unseen)
+		vcpu_unseen(vcpu, false);
 	vcpu->engine = to;
 	vcpu->changed = X86_ALL_GROUPS;
 	return 0;
@@ -434,6 +453,8 @@ static bool run(struct vcpu *vcpu, const struct run_limit *limit)
 	if (!error) {
 		if (vm->clock.mode == CLOCK_INSTRUCTIONS)
 			clock_count(vm, &vcpu->core);
+		if (engine->writes_unseen)
+			vcpu_unseen(vcpu, true);
 		vcpu->held = engine->store_state ? X86_ALL_GROUPS : 0; /* it may stand still in the middle of run() */
 		vcpu->running = true;
 		error = engine->run(vcpu, &stretch, &exit);

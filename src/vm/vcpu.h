@@ -48,6 +48,7 @@ struct vcpu {
 	_Atomic bool running;        /* inside engine->run: a kick needs the signal */
 	_Atomic bool sleeping;       /* waits for `wake` to change */
 	_Atomic uint32_t wake;       /* futex: each kick of a sleeper adds one */
+	_Atomic bool unseen;         /* its engine stores past PAGE_CODE, and it may be running: counted in vm->unseen */
 	bool waits_inside;           /* its engine sleeps in HLT, and waits for SIPI, inside run() */
 	bool idle;                   /* may not be RUNNING: its activity is to be looked at before the next run */
 	_Atomic bool kicked;         /* set before the signal; the engine tests it once it is committed to run */
@@ -86,6 +87,10 @@ struct vcpu *vcpu_current(void);
 /* Brings the groups in core.cpu up to date / says that they were written. At a safe point, or on the vCPU's own thread outside run(). */
 int vcpu_state(struct vcpu *, unsigned groups);
 void vcpu_changed(struct vcpu *, unsigned groups);
+/* Its stores pass by PAGE_CODE from now on (engine->writes_unseen), or do no longer, once all that was decoded is dropped. While another
+ * processor's do, the interpreter keeps no decoded code: it decodes each instruction when it runs it. Own thread outside run(), or at a safe
+ * point. */
+void vcpu_unseen(struct vcpu *, bool unseen);
 /* Any thread: makes run() return soon; never lost. Without need when called on the vCPU's own thread, but harmless. */
 void vcpu_kick(struct vcpu *);
 /* Interrupt chips, any thread: the controller has (no longer) a vector for this processor. Wakes it from HLT. */

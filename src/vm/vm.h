@@ -68,6 +68,7 @@ struct vm {
 
 	pthread_mutex_t lock;        /* guards run state below */
 	pthread_cond_t changed;
+	_Atomic unsigned unseen;     /* vCPUs whose stores nobody is told of at present: see vcpu_unseen */
 	_Atomic unsigned stop_count; /* vcpu_stop_all nesting */
 	pthread_t stop_owner;        /* while stop_count is not 0: whose safe point it is */
 	_Atomic bool paused;         /* vCPUs stay outside, and the clock stands, until vm_unpause */

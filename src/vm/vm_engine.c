@@ -165,6 +165,8 @@ static int store_all(struct vm *vm)
 /* All is to be loaded before the next run; whoever stands in the middle of run() sees by it that he has to leave. */
 static void give(struct vcpu *vcpu, const struct engine *engine)
 {
+	if (!engine->writes_unseen)
+		vcpu_unseen(vcpu, false);
 	vcpu->engine = engine;
 	vcpu->held = 0;
 	vcpu->changed = X86_ALL_GROUPS;

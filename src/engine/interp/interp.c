@@ -142,7 +142,7 @@ static bool must_step(const struct vcpu *vcpu, const struct run_limit *limit)
 {
 	const struct x86_cpu *cpu = &vcpu->core.cpu;
 	return limit->step || vcpu->core.exclusive || (cpu->rflags & (FLAG_TF | FLAG_RF)) || (cpu->dr[7] & 0xff) || vcpu->core.watches ||
-	       limit->icount - vcpu->core.icount <= TRACE_MAX ||
+	       limit->icount - vcpu->core.icount <= TRACE_MAX || vcpu->vm->unseen ||
 	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
 }
 
