@@ -2,6 +2,7 @@
 /* Pages that code was derived from: see code_pages.h. */
 #include "engine/code_pages.h"
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 #include "x86/exec.h"
@@ -112,6 +113,16 @@ void code_holder_remove(struct code_holder *holder, gpa_t page)
 }
 
 /* --- what others wrote --- */
+
+void code_holder_settle(struct code_holder *holder)
+{
+	const struct vm *vm = holder->vcpu->vm;
+
+	atomic_thread_fence(memory_order_acquire); /* the bytes first */
+	for (unsigned n = 0; vm->config.cpus > 1 && n < vm->config.cpus; n++)
+		while (vm->vcpu[n] && unlikely(__atomic_load_n(&vm->vcpu[n]->core.storing, __ATOMIC_ACQUIRE)))
+			sched_yield();
+}
 
 void code_holder_catch_up(struct code_holder *holder)
 {

@@ -52,6 +52,10 @@ void code_holder_fini(struct code_holder *);
 bool code_holder_add(struct code_holder *, gpa_t page);
 /* It holds no code of the page any more. Own thread, or at a safe point. */
 void code_holder_remove(struct code_holder *, gpa_t page);
+/* Bytes of code have just been read, and are newer, perhaps, than what this processor was told of: another one's store is seen before it is
+ * reported. Older code of the same bytes must not run after them. Returns when all that was under way is reported: what is to be dropped then
+ * is, before derived code runs on. Own thread, no lock held. */
+void code_holder_settle(struct code_holder *);
 /* Drops what others have written meanwhile. Own thread, where no derived code runs. */
 void code_holder_catch_up(struct code_holder *);
 

@@ -123,6 +123,9 @@ struct x86_core {
 	bool lack_told;                /* what the model lacks for an instruction of the guest's kernel was said once */
 	bool want_exclusive;           /* the instruction at RIP needs the other processors to stand still (split lock) */
 	bool exclusive;                /* they do */
+	/* A store to a page that holds decoded code is under way: others may see it, and have not been told of it by env->written. They wait for
+	 * the end of it after they have read code anew (engine/code_pages.h). Written by the processor's own thread. */
+	bool storing;
 	bool step_decided;             /* the instruction itself said whether a single-step trap follows it: see x86_step_decided */
 	uint64_t mapping_generation;   /* counts flushes and changes of CS that may change what code a RIP means */
 	/* The same for code of CPL 0 to 2, which a change of address space leaves alone as long as all of it lies in global pages. */

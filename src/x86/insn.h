@@ -5,6 +5,7 @@
  * has (which operands are registers, memory, immediate) and the operand size choose the C function that runs it,
  * so that nothing is looked up again when it runs. */
 #pragma once
+#include <string.h>
 #include "x86/regs.h"
 
 struct x86_core;
@@ -125,6 +126,21 @@ enum {
 	MODE_LONG = BIT(13),     /* EFER.LMA: 64-bit or compatibility mode */
 	MODE_USER = BIT(14),     /* CPL 3: decides which pages can be fetched from, not what bytes mean */
 };
+
+/* Code is read from memory that other processors may write to at this moment: in aligned units of 8 bytes, so that an aligned store of theirs
+ * is seen whole or not at all (SDM 3A 9.1.1), and once, so that the decoder sees one instruction however often it looks. Copies up to 15
+ * bytes; returns how many. `from` is guest memory, `available` ends with its page at the latest. */
+static inline unsigned x86_code_copy(uint8_t to[15], const uint8_t *from, unsigned available)
+{
+	unsigned skip = (uintptr_t)from & 7, n = available < 15 ? available : 15;
+	const uint64_t *unit = (const uint64_t *)(from - skip);
+	uint64_t copy[3];
+
+	for (unsigned u = 0; u * 8 < skip + n; u++)
+		copy[u] = __atomic_load_n(unit + u, __ATOMIC_RELAXED);
+	memcpy(to, (const uint8_t *)copy + skip, n);
+	return n;
+}
 
 /* decode.c -- Decodes the instruction in bytes[0..available) for `mode` (MODE_*). Fills all of *i except index and
  * offset, which the caller sets *before* (RIP-relative displacements use the offset). Returns the length; 0 when

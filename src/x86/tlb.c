@@ -132,15 +132,25 @@ static void target_read(struct x86_core *core, const struct target *t, void *dat
 	}
 }
 
+/* Around a store to a traced page: nothing in between may fault. */
+static void storing(struct x86_core *core)
+{
+	__atomic_store_n(&core->storing, true, __ATOMIC_RELEASE);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST); /* before the store itself, as the processor has it (SDM 3A 8.2.2) */
+}
+
 static void written(struct x86_core *core, gpa_t gpa, unsigned size)
 {
 	core->stat.smc_write++;
 	core->env->written(core, gpa, size);
+	__atomic_store_n(&core->storing, false, __ATOMIC_RELEASE);
 }
 
 static void target_write(struct x86_core *core, const struct target *t, const void *data, unsigned size)
 {
 	if (t->host) {
+		if (t->traced)
+			storing(core);
 		memcpy(t->host, data, size);
 		if (t->traced)
 			written(core, t->gpa, size);
@@ -236,6 +246,8 @@ void x86_store_as(struct x86_core *core, const struct insn *i, gva_t gva, unsign
 		if (!t.host) {
 			target_write(core, &t, &value, size);
 		} else {
+			if (t.traced)
+				storing(core);
 			host_store(t.host, size, value);
 			if (t.traced)
 				written(core, t.gpa, size);
@@ -348,9 +360,11 @@ void *x86_rmw_begin_as(struct x86_core *core, const struct insn *i, gva_t gva, u
 	resolve(core, i, gva, ACCESS_WRITE, kind, &t);
 	if (!t.host)
 		return NULL;
-	if (t.traced)
-		*traced = t.gpa | TRACED_VALID;
 	look(core, gva, size, ACCESS_WRITE);
+	if (t.traced) {
+		*traced = t.gpa | TRACED_VALID;
+		storing(core);
+	}
 	return t.host;
 }
 

@@ -32,8 +32,9 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
 		rec->insn.offset = b->bytes;
 		rec->insn.index = (uint8_t)b->count;
-		unsigned n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes,
-					     available - b->bytes, b->mode);
+		uint8_t copy[15];
+		unsigned n = x86_code_copy(copy, bytes + b->bytes, available - b->bytes);
+		n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], copy, n, b->mode);
 		if (!n)
 			break;
 		ends = ends_block(bt, &rec->insn);
@@ -42,6 +43,7 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 		b->bytes += (uint16_t)n;
 		b->count++;
 	}
+	code_holder_settle(&bt->holder);
 	return b->count;
 }
 

@@ -234,14 +234,14 @@ static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const 
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned offset = b->gpa & (X86_PAGE_SIZE - 1), n = (unsigned)X86_PAGE_SIZE - offset;
 	struct fetch_entry second = *x86_fetch_page(core, linear_of(core, (core->cpu.gpr[X86_GPR_RIP] | (X86_PAGE_SIZE - 1)) + 1));
-	uint8_t bytes[32];
+	uint8_t bytes[32] __attribute__((aligned(8)));
 
 	if (!second.host || !memory_find(bt->vcpu->vm, second.page))
 		return NULL;
 	code_holder_add(&bt->holder, second.page);
 	code_holder_add(&bt->holder, first->page); /* the fetch may have written to it, and it was given up */
-	memcpy(bytes, first->host + offset, n);
-	memcpy(bytes + n, second.host, 15);
+	x86_code_copy(bytes, first->host + offset, n);
+	x86_code_copy(bytes + n, second.host, 15);
 	b->second = second.page;
 	struct bt_page *p = page_get(bt, first->page), *q = page_get(bt, second.page);
 	if (!p || !q || !bt_translate(bt, b, bytes, n + 15))

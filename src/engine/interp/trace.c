@@ -100,7 +100,7 @@ static unsigned fetch_across(struct interp *in, uint64_t rip, const struct fetch
 	struct x86_core *core = &in->vcpu->core;
 	unsigned offset = rip & (X86_PAGE_SIZE - 1), n = MIN(15, (unsigned)X86_PAGE_SIZE - offset);
 	if (entry->host)
-		memcpy(bytes, entry->host + offset, n);
+		x86_code_copy(bytes, entry->host + offset, n);
 	else
 		memset(bytes, 0xff, n);
 	*second = ~0ULL;
@@ -116,7 +116,7 @@ static unsigned fetch_across(struct interp *in, uint64_t rip, const struct fetch
 	const struct fetch_entry *more = x86_fetch_page(core, next);
 	*second = more->page;
 	if (more->host)
-		memcpy(bytes + n, more->host, 15 - n);
+		x86_code_copy(bytes + n, more->host, 15 - n);
 	else
 		memset(bytes + n, 0xff, 15 - n);
 	return 15;
@@ -149,6 +149,7 @@ void trace_decode_one(struct interp *in, struct insn *i)
 	uint8_t bytes[16];
 	gpa_t second;
 	unsigned n = fetch_across(in, at, entry, bytes, &second);
+	code_holder_settle(&in->holder);
 	i->offset = 0;
 	i->index = 0;
 	if (x86_decode(i, bytes, n, core->mode, core->model) > code_room(core))
@@ -214,7 +215,9 @@ static void build_straight(struct trace *t, const struct x86_core *core, const u
 			break;
 		i->offset = t->bytes;
 		i->index = t->count;
-		unsigned n = x86_decode(i, host + offset + t->bytes, (unsigned)X86_PAGE_SIZE - offset - t->bytes, core->mode, core->model);
+		uint8_t bytes[15];
+		unsigned n = x86_code_copy(bytes, host + offset + t->bytes, (unsigned)X86_PAGE_SIZE - offset - t->bytes);
+		n = x86_decode(i, bytes, n, core->mode, core->model);
 		if (!n || t->bytes + n > room)
 			break;
 		t->bytes += (uint16_t)n;
@@ -245,6 +248,7 @@ static struct trace *build(struct interp *in, uint64_t at, const struct fetch_en
 		build_straight(t, core, entry->host, at);
 	if (!t->count)
 		build_crossing(in, t, at, entry);
+	code_holder_settle(&in->holder);
 
 	struct insn *end = &t->insn[t->count];
 	memset(end, 0, sizeof(*end));
