@@ -79,19 +79,6 @@ void x86_descriptor_busy(struct x86_core *core, const struct insn *i, struct x86
 	d->raw = busy ? d->raw | DESCRIPTOR_BUSY : d->raw & ~DESCRIPTOR_BUSY;
 }
 
-struct x86_segment x86_segment_of(const struct x86_descriptor *d, uint16_t selector)
-{
-	uint32_t limit = (uint32_t)(d->raw & 0xffff) | (uint32_t)bits_get(d->raw, 48, 4) << 16;
-	uint32_t attr = x86_descriptor_attr(d->raw);
-
-	return (struct x86_segment){
-		.base = bits_get(d->raw, 16, 24) | bits_get(d->raw, 56, 8) << 24 | (d->high & 0xffffffff) << 32,
-		.limit = attr & SEGA_G ? limit << 12 | 0xfff : limit,
-		.attr = attr,
-		.selector = selector,
-	};
-}
-
 struct x86_segment x86_segment_real(const struct x86_segment *old, uint16_t selector, bool v86)
 {
 	return (struct x86_segment){
@@ -102,33 +89,7 @@ struct x86_segment x86_segment_real(const struct x86_segment *old, uint16_t sele
 	};
 }
 
-struct x86_segment x86_segment_null(uint16_t selector, unsigned dpl)
-{
-	return (struct x86_segment){ .attr = SEGA_UNUSABLE | dpl << SEGA_DPL_SHIFT, .selector = selector };
-}
-
 /* Loads */
-
-unsigned x86_check_stack(uint64_t raw, uint16_t selector, unsigned cpl)
-{
-	uint32_t attr = x86_descriptor_attr(raw);
-
-	if ((selector & 3u) != cpl || !x86_attr_is_stack(attr) || x86_descriptor_dpl(raw) != cpl)
-		return VECTOR_GP;
-	return attr & SEGA_P ? 0 : VECTOR_SS;
-}
-
-unsigned x86_check_data(uint64_t raw, uint16_t selector, unsigned cpl)
-{
-	uint32_t attr = x86_descriptor_attr(raw);
-	bool code = x86_attr_is_code(attr);
-
-	if (!(attr & SEGA_S) || (code && !(attr & SEGA_READABLE)))
-		return VECTOR_GP;
-	if (!(code && (attr & SEGA_CONFORMING)) && MAX(selector & 3u, cpl) > x86_descriptor_dpl(raw))
-		return VECTOR_GP;
-	return attr & SEGA_P ? 0 : VECTOR_NP;
-}
 
 struct x86_segment x86_segment_prepare(struct x86_core *core, const struct insn *i, unsigned seg, uint16_t selector)
 {

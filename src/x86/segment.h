@@ -60,17 +60,48 @@ void x86_descriptor_touch(struct x86_core *, const struct insn *i, struct x86_de
 /* Changes type bit 1 of a TSS descriptor (busy) in memory, and in *d. */
 void x86_descriptor_busy(struct x86_core *, const struct insn *i, struct x86_descriptor *d, bool busy);
 /* The register form of a descriptor. */
-struct x86_segment x86_segment_of(const struct x86_descriptor *, uint16_t selector);
+static inline struct x86_segment x86_segment_of(const struct x86_descriptor *d, uint16_t selector)
+{
+	uint32_t limit = (uint32_t)(d->raw & 0xffff) | (uint32_t)bits_get(d->raw, 48, 4) << 16;
+	uint32_t attr = x86_descriptor_attr(d->raw);
+
+	return (struct x86_segment){
+		.base = bits_get(d->raw, 16, 24) | bits_get(d->raw, 56, 8) << 24 | (d->high & 0xffffffff) << 32,
+		.limit = attr & SEGA_G ? limit << 12 | 0xfff : limit,
+		.attr = attr,
+		.selector = selector,
+	};
+}
 /* What real (v86 false) and virtual-8086 mode make of a selector. In real mode limit and attributes stay those of
  * `old`. */
 struct x86_segment x86_segment_real(const struct x86_segment *old, uint16_t selector, bool v86);
 /* A register that holds a null selector. `dpl` is kept in SS, where it is the CPL. */
-struct x86_segment x86_segment_null(uint16_t selector, unsigned dpl);
+static inline struct x86_segment x86_segment_null(uint16_t selector, unsigned dpl)
+{
+	return (struct x86_segment){ .attr = SEGA_UNUSABLE | dpl << SEGA_DPL_SHIFT, .selector = selector };
+}
 
 /* Protected-mode checks of a load into SS / ES, DS, FS, GS. They return 0, or the exception that has the selector as
  * error code. */
-unsigned x86_check_stack(uint64_t raw, uint16_t selector, unsigned cpl);
-unsigned x86_check_data(uint64_t raw, uint16_t selector, unsigned cpl);
+static inline unsigned x86_check_stack(uint64_t raw, uint16_t selector, unsigned cpl)
+{
+	uint32_t attr = x86_descriptor_attr(raw);
+
+	if ((selector & 3u) != cpl || !x86_attr_is_stack(attr) || x86_descriptor_dpl(raw) != cpl)
+		return VECTOR_GP;
+	return attr & SEGA_P ? 0 : VECTOR_SS;
+}
+static inline unsigned x86_check_data(uint64_t raw, uint16_t selector, unsigned cpl)
+{
+	uint32_t attr = x86_descriptor_attr(raw);
+	bool code = x86_attr_is_code(attr);
+
+	if (!(attr & SEGA_S) || (code && !(attr & SEGA_READABLE)))
+		return VECTOR_GP;
+	if (!(code && (attr & SEGA_CONFORMING)) && MAX(selector & 3u, cpl) > x86_descriptor_dpl(raw))
+		return VECTOR_GP;
+	return attr & SEGA_P ? 0 : VECTOR_NP;
+}
 /* Prepares the load of any segment register but CS by an instruction, with all checks (raises for i), without
  * changing the register; for real, virtual-8086 and protected mode. Then x86_segment_set. */
 struct x86_segment x86_segment_prepare(struct x86_core *, const struct insn *i, unsigned seg, uint16_t selector);

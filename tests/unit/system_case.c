@@ -411,6 +411,41 @@ static void encode(struct system_case *c, struct x86_cpu *cpu)
 	c->length = (unsigned)(b - c->bytes);
 }
 
+/* What systems do all day, which a random case seldom is: a program's segments, its interrupt, and the return to it, with at most one thing changed. */
+static void ordinary(struct system_case *c, struct x86_cpu *cpu, unsigned cpl, bool lma)
+{
+	static const uint8_t data[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	unsigned odd = (unsigned)(rnd() % 16);
+	uint64_t sp = cpu->gpr[RSP], random = rnd(), low = random & 3;
+
+	for (unsigned n = 0; n < ARRAY_SIZE(data) && (odd != 0 || n != low); n++) {
+		cpu->seg[data[n]].attr |= SEGA_DPL;
+		cpu->seg[data[n]].selector = FLAT_DATA3 | 3;
+		if (lma && random & BIT(n + 2))
+			cpu->seg[data[n]] = (struct x86_segment){ .attr = SEGA_UNUSABLE };
+	}
+	if (c->what == MOV_SREG && odd > 2)
+		cpu->gpr[RAX] = c->selector = FLAT_DATA3 | 3;
+	if (c->what == INT_N && c->n < IDT_VECTORS && !lma && odd != 3) {
+		uint64_t gate_ = flat_get(FLAT_IDT + 8 * c->n, 8) & ~(0xffff0000ULL | 0x7fULL << 40);
+		flat_put(FLAT_IDT + 8 * c->n, 8, gate_ | FLAT_CODE0 << 16 | (odd == 4 ? 0ULL : 0x60) << 40 | (random & 1 ? (uint64_t)SYS_INT : SYS_TRAP) << 40);
+	}
+	if (c->what != IRETURN || sp >= MEM - 0x100 || (cpl && odd & 1))
+		return;
+	uint16_t code = lma ? FLAT_CODE64 : FLAT_CODE0, stack = FLAT_DATA0, user = 0;
+	if (cpl || random & 0x100)
+		code = lma ? FLAT_CODE64_3 : FLAT_CODE3, stack = FLAT_DATA3, user = 3;
+	flat_put(sp, c->size, 0x5000 + (random >> 16 & 0xffe));
+	if (odd != 5)
+		flat_put(sp + c->size, 2, code | user);
+	if (odd != 6)
+		flat_put(sp + 2 * c->size, c->size, (flat_get(sp + 2 * c->size, 4) & ~(FLAG_NT | FLAG_AC)) | (random & 0x200 ? FLAG_RF : 0));
+	if (odd != 7)
+		flat_put(sp + 3 * c->size, c->size, STACK + 0x600 + (random >> 32 & (odd == 8 ? 0xff : 0xf8)));
+	if (odd != 9)
+		flat_put(sp + 4 * c->size, 2, lma && !user && random & 0x400 ? 0 : stack | user);
+}
+
 enum system_what system_what_of(uint64_t seed)
 {
 	state = seed;
@@ -447,6 +482,8 @@ void system_build(struct flat *f, struct system_case *c, uint64_t seed, uint64_t
 	c->offset = random_offset(lma);
 	c->size = c->mode == FLAT_PROTECTED16 ? 2 : 4;
 	encode(c, &f->core.cpu);
+	if (one_of(2))
+		ordinary(c, &f->core.cpu, cpl, lma);
 	for (unsigned at = CODE + 0x1000; at < CODE + 0x2000; at += 2)
 		flat_put(at, 2, JUMP_TO_ITSELF);
 	memcpy(flat_ram + CODE, c->bytes, c->length);

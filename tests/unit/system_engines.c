@@ -8,9 +8,11 @@
  *   system_engines -c SEED [-p PLAIN] [-e ENGINE] */
 #include <stdlib.h>
 #include <unistd.h>
+#include "engine/bt/bt.h"
 #include "engine/kvm/kvm.h"
 #include "system_case.h"
 #include "vm_test.h"
+#include "x86/paging.h"
 
 #define DEFAULT_CASES 20000u
 #define STRETCH 200u /* instructions: more than an engine leaves to the interpreter because the limit is near */
@@ -20,6 +22,7 @@
 static struct flat *f;
 static const struct engine *engine;
 static struct vm *vm;
+static unsigned long quick_ran[SYSTEM_WHATS];
 
 static struct vm *machine(void)
 {
@@ -48,6 +51,52 @@ static bool goes_on(const struct system_case *c, const struct x86_cpu *from)
 	return at == CODE + c->length || (at >= CODE + 0x1000 && at < CODE + 0x1ffe && !(at & 1));
 }
 
+static struct bt *translator(void)
+{
+	return strcmp(engine->name, "bt") ? NULL : bt_of(vm->vcpu[0]);
+}
+
+/* So that they are in the TLB. A fault is as good. */
+static void touch(struct x86_core *core)
+{
+	static const gva_t pages[] = { FLAT_GDT, FLAT_IDT, FLAT_TSS, STACK };
+	jmp_buf here;
+
+	core->unwind = &here;
+	if (setjmp(here))
+		return;
+	for (unsigned n = 0; n < ARRAY_SIZE(pages); n++)
+		x86_load_system(core, NULL, pages[n], 1);
+	x86_store_system(core, NULL, STACK + 0xfff, 1, x86_load_system(core, NULL, STACK + 0xfff, 1));
+}
+
+/* The tables and stacks are in the TLB, and the jump tables are those for this state, as mostly they are: bt does what it finds so in another way
+ * (quick.c). */
+static void warm(struct vcpu *vcpu)
+{
+	struct run_limit nothing = { .icount = vcpu->core.icount };
+	struct x86_core *core = &vcpu->core;
+	struct bt *bt = translator();
+	uint64_t cr2;
+
+	vcpu_run_once(vcpu, &nothing);
+	for (unsigned n = 0; bt && n < 2; n++) /* that it translates these pages takes away all rights to write */
+		code_holder_add(&bt->holder, align_down(CODE - n, X86_PAGE_SIZE));
+	cr2 = core->cpu.cr2;
+	touch(core);
+	core->cpu.cr2 = cr2;
+	for (unsigned which = 0; bt && which < 2; which++) {
+		bt_jumps_clear(bt, which);
+		bt->mode[which] = which ? core->mode & ~(uint32_t)MODE_USER : core->mode | MODE_USER;
+		bt->generation[which] = which ? core->supervisor_generation : core->mapping_generation;
+	}
+}
+
+static uint64_t quick(void)
+{
+	return translator() ? translator()->stat.quick : 0;
+}
+
 static bool run_engine(void)
 {
 	struct vcpu *vcpu = vm->vcpu[0];
@@ -65,6 +114,7 @@ static int one(uint64_t seed, uint64_t plain, bool print, enum system_what *what
 {
 	struct system_case c;
 	struct system_want want;
+	uint64_t before;
 	bool good;
 
 	system_build(f, &c, seed, plain);
@@ -82,7 +132,12 @@ static int one(uint64_t seed, uint64_t plain, bool print, enum system_what *what
 	vcpu->core.cpu.gpr[X86_GPR_RIP] = CODE - 2;
 	vcpu_changed(vcpu, X86_ALL_GROUPS);
 	x86_mode_update(&vcpu->core);
+	if (engine != &kvm_engine && seed & 1)
+		warm(vcpu);
+	m.flags &= ~FLAG_RF; /* what follows the instruction runs, too */
+	before = quick();
 	good = run_engine() && system_same(&c, &want, &vcpu->core, vm->memory.host);
+	quick_ran[c.what] += quick() - before;
 	if (print)
 		system_show(&c, &want, &vcpu->core, vm->memory.host);
 	return good;
@@ -104,6 +159,7 @@ static void run_cases(uint64_t seed, unsigned long cases)
 	unsigned long ran = 0, bad = 0, by_kind[SYSTEM_WHATS] = { 0 };
 	unsigned kinds = 0;
 
+	memset(quick_ran, 0, sizeof(quick_ran));
 	for (unsigned long n = 0; n < cases && bad < SHOWN; n++) {
 		enum system_what what;
 		int result = one(seed + n, 0, false, &what);
@@ -114,6 +170,10 @@ static void run_cases(uint64_t seed, unsigned long cases)
 	}
 	for (unsigned w = 0; w < SYSTEM_WHATS; w++)
 		kinds += by_kind[w] > 0;
+	if (translator() && cases >= DEFAULT_CASES)
+		ok(quick_ran[MOV_SREG] && quick_ran[IRETURN] && quick_ran[INT_N] && quick_ran[FAST],
+		   "%s: without an exec function: %lu loads of segments, %lu IRETs, %lu INT n, %lu fast system calls", engine->name,
+		   quick_ran[MOV_SREG], quick_ran[IRETURN], quick_ran[INT_N], quick_ran[FAST]);
 	ok(!bad && kinds == SYSTEM_WHATS, "%s: %lu cases of %u kinds as the manual says", engine->name, ran, kinds);
 }
 

@@ -7,12 +7,20 @@
 
 /* --- the guest's instructions --- */
 
-/* STI need not end a block. But where time is the count of instructions it does: devices see the time at which a block began, and the interpreter
- * shall come to the same. */
+/* Mostly the next instruction runs behind it in the same mode; if not, its exec function leaves. */
+static bool goes_on(const struct insn *i)
+{
+	return i->op == X86_OP_POPFD || i->op == X86_OP_POPFQ || ((i->op == X86_OP_MOV_TO_SREG || i->op == X86_OP_POP_SREG) && i->dst != SEG_SS);
+}
+
+/* These and STI need not end a block. But where time is the count of instructions they do: devices see the time at which a block began, and the
+ * interpreter shall come to the same. */
 static bool ends_block(const struct bt *bt, const struct insn *i)
 {
 	const struct x86_op_info *op = &x86_ops[i->op];
-	return (op->klass & CLASS_CONTROL) || (op->translate == XLATE_END && (i->op != X86_OP_STI || bt->counting)) || i->op == X86_OP_INVALID;
+	bool end = op->translate == XLATE_END && (bt->counting || !(goes_on(i) || i->op == X86_OP_STI));
+
+	return (op->klass & CLASS_CONTROL) || end || i->op == X86_OP_INVALID;
 }
 
 static bool is_vector(const struct insn *i)
@@ -39,7 +47,7 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 			break;
 		ends = ends_block(bt, &rec->insn);
 		rec->vector = is_vector(&rec->insn);
-		rec->resumes = !ends;
+		rec->resumes = !ends || goes_on(&rec->insn);
 		b->bytes += (uint16_t)n;
 		b->count++;
 	}

@@ -18,6 +18,7 @@ CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
 CHECK(BT_GROUP, group);
+CHECK(BT_POPF_MASK, popf_mask);
 CHECK(BT_NEAR, near);
 CHECK(BT_FS_PLAIN, fs_plain);
 CHECK(BT_GS_PLAIN, gs_plain);
@@ -75,6 +76,7 @@ static void state_init(struct bt *bt)
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
+		.popf_mask = FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID,
 		.page_mask16 = (BIT(47) - X86_PAGE_SIZE) >> 4 | ~0ULL << 60, .low_mask16 = 15, .unaligned16 = bt_unaligned16,
 	};
 	/* The page number; and, rotated to the top of the word, the low bits that must be zero: they end up above it. */

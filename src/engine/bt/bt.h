@@ -22,7 +22,8 @@
 /* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
-	uint8_t pad[BT_NEAR + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint8_t pad[BT_POPF_MASK + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	uint64_t popf_mask;
 	uint8_t near[9][256];
 	uint64_t group[8];
 	uint64_t fs_plain, gs_plain;
@@ -61,7 +62,7 @@ struct bt_insn {                      /* a guest instruction of a block; behind 
 	uint32_t block;
 	uint8_t access, access_size;  /* enum bt_access: what a miss of its memory operand was after */
 	bool vector;                  /* its exec function looks at vector state or MXCSR */
-	bool calls_exec;              /* its host code is no more than a call of its exec function */
+	bool calls_exec;              /* its host code ends with a call of its exec function, or of quick.c */
 	bool resumes;                 /* after its exec function the next one may follow */
 	uint16_t trouble;             /* faults of its host code by writes to code; from BT_SITE_GIVEN_UP on, runs of its exec function instead */
 };

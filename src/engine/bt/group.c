@@ -97,9 +97,12 @@ static bool stack_of(const struct analysis *a, const struct insn *i, int *at)
 	case X86_OP_CALL:
 	case X86_OP_PUSHFQ:
 	case X86_OP_PUSHFD:
+	case X86_OP_PUSH_SREG:
 		*at = -width;
 		return true;
 	case X86_OP_POP:
+	case X86_OP_POPFQ:
+	case X86_OP_POPFD:
 	case X86_OP_RET:
 		*at = 0;
 		return true;
@@ -252,7 +255,12 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_CALL:
 	case X86_OP_PUSHFQ:
 	case X86_OP_PUSHFD:
+	case X86_OP_PUSH_SREG:
 		a->reg[RSP].offset -= width;
+		return;
+	case X86_OP_POPFQ:
+	case X86_OP_POPFD:
+		a->reg[RSP].offset += width;
 		return;
 	case X86_OP_RET:
 		a->reg[RSP].offset += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0);

@@ -77,8 +77,8 @@ static bool stack_moved(const struct translation *t, const struct plan *plan, in
 	for (unsigned n = 0; n + 1 < plan->steps; n++) {
 		const struct insn *i = &t->bt->insn[plan->step[n].id].insn;
 		switch (i->op) {
-		case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: *by -= width; break;
-		case X86_OP_POP: *by += width; break;
+		case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: case X86_OP_PUSH_SREG: *by -= width; break;
+		case X86_OP_POP: case X86_OP_POPFQ: case X86_OP_POPFD: *by += width; break;
 		case X86_OP_RET: *by += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0); break;
 		case X86_OP_ADD: case X86_OP_SUB:
 			if (i->dst == RSP * 8 && i->form != FORM_MR && i->form != FORM_MI) {

@@ -7,6 +7,7 @@
 #define BT_JUMPS (-0x101000) /* host addresses by a hash of RIP, user code; then supervisor code */
 
 /* Farther away */
+#define BT_POPF_MASK (-2840) /* flags that POPF sets and that are not arithmetic */
 #define BT_NEAR (-2832)      /* by bits 15 to 8 of an address, for the last 0, 1, ... 8 times 256 bytes of a page: 0, if it is among them */
 #define BT_GROUP (-528)      /* host addresses of groups: group.c */
 #define BT_FS_PLAIN (-464)   /* 32-bit code: 0: accesses through the segment are for exec functions */

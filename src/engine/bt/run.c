@@ -303,12 +303,13 @@ void *bt_c_miss(struct bt_state *s, uint32_t what)
 static gva_t written_at(struct x86_core *core, const struct insn *i)
 {
 	uint64_t sum = *x86_gpr_at(core, i->base) + (*x86_gpr_at(core, i->scaled) << i->scale) + (uint64_t)i->disp;
+	bool push = i->op == X86_OP_PUSH || i->op == X86_OP_CALL || i->op == X86_OP_PUSHFD || i->op == X86_OP_PUSHFQ || i->op == X86_OP_PUSH_SREG;
 
-	if (i->op == X86_OP_PUSH || i->op == X86_OP_CALL)
+	if (push)
 		sum = core->cpu.gpr[RSP] - i->osize;
 	else if (i->flags & INSN_ADDRESS32)
 		sum = (uint32_t)sum;
-	sum += i->op == X86_OP_PUSH || i->op == X86_OP_CALL ? 0 : core->cpu.seg[i->seg].base;
+	sum += push ? 0 : core->cpu.seg[i->seg].base;
 	return x86_linear_wrap(core, sum);
 }
 

@@ -105,12 +105,18 @@ static bool from_control(struct translation *t, const struct insn *i)
 	return true;
 }
 
+/* With HOST_T: struct x86_core */
+static struct operand selector_at(unsigned seg)
+{
+	return operand_at(HOST_T, (int32_t)(offsetof(struct x86_core, cpu.seg) + seg * sizeof(struct x86_segment) +
+					    offsetof(struct x86_segment, selector)));
+}
+
 /* MOV from a segment register */
 static bool from_segment(struct translation *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
-	struct operand selector = operand_at(HOST_T, (int32_t)(offsetof(struct x86_core, cpu.seg) + i->src * sizeof(struct x86_segment) +
-							       offsetof(struct x86_segment, selector)));
+	struct operand selector = selector_at(i->src);
 	unsigned host = i->form == FORM_MR ? HOST_T : guest_host(i->dst / 8);
 	struct ea ea;
 
@@ -135,6 +141,95 @@ static bool from_segment(struct translation *t, const struct insn *i)
 	return true;
 }
 
+/* As the processor does it: 16 bits are written. */
+static bool push_segment(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (t->width != 4 || i->osize != 4)
+		return false;
+	struct operand top = memory_stack(t, -4, 2, true, ALIGNED);
+	memory_free(t, &top);
+	emit_load(e, HOST_T, state_at(BT_CORE));
+	emit_op0f(e, false, 0xb7, HOST_T, selector_at(i->dst));
+	emit8(e, 0x66);
+	emit_op(e, false, 0x89, HOST_T, top);
+	emit_op(e, false, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, -4));
+	return true;
+}
+
+/* MOV and POP to ES, DS, FS and GS: the selector goes to quick.c, in R15. */
+static bool to_segment(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	struct ea ea;
+
+	if (i->dst == SEG_CS || i->dst == SEG_SS)
+		return false;
+	if (i->op == X86_OP_POP_SREG) {
+		if (t->width != 4 || i->osize != 4)
+			return false;
+		struct operand top = memory_stack(t, 0, 2, false, ALIGNED);
+		emit_op0f(e, false, 0xb7, HOST_T, top);
+	} else if (i->form == FORM_RM) {
+		if (!memory_address(t, i, &ea))
+			return false;
+		struct operand rm = memory_access(t, &ea, 2, false, memory_aligned(t, i, &ea, 2) ? ALIGNED : CHECKED);
+		emit_op0f(e, false, 0xb7, HOST_T, rm);
+	} else {
+		unsigned host = guest_host(i->src / 8);
+		emit_op0f(e, false, 0xb7, HOST_T, host == HOST_NONE ? guest_slot(i->src / 8) : operand_reg(host));
+	}
+	emit_constant(e, HOST_X, t->id);
+	emit_jump_through(e, state_at(BT_QUICK));
+	t->rec->calls_exec = true;
+	return true;
+}
+
+/* What changes more than arithmetic flags is for the exec function. RFLAGS and the value are compared by a sum, which changes no flags: value + ~RFLAGS + 1,
+ * but that the value lacks what is always set. Behind that they may change. */
+static bool popf(struct translation *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	uint32_t same;
+
+	if (i->osize != t->width)
+		return false;
+	struct operand top = memory_stack(t, 0, t->width, false, ALIGNED);
+	emit_op(e, t->width == 8, 0x8b, HOST_T, top);
+	emit_store(e, state_at(BT_SAVED), HOST_T);
+	emit_load(e, HOST_T, state_at(BT_RFLAGS));
+	add_field(e, BT_IF);
+	add_field(e, BT_AC);
+	emit_op(e, true, 0xf7, 2, operand_reg(HOST_T)); /* NOT */
+	emit_load(e, HOST_X, state_at(BT_SAVED));
+	emit_pext(e, HOST_X, HOST_X, state_at(BT_POPF_MASK));
+	emit_pdep(e, HOST_X, HOST_X, state_at(BT_POPF_MASK));
+	emit_lea(e, HOST_X, operand_sum(HOST_X, HOST_T, 0, 1 + FLAG_FIXED));
+	same = emit_short(e, 0xe3);
+	memory_exec(t);
+	emit_patch_short(e, same, e->at);
+	memory_room_for(t, 50);
+	emit_load(e, HOST_T, state_at(BT_SAVED));
+	emit_mov(e, HOST_X, RAX);
+	emit_lea32(e, RAX, operand_at(HOST_T, 0));
+	emit8(e, 0xc1); /* SHR EAX, 11: OF */
+	emit8(e, 0xe8);
+	emit8(e, 11);
+	emit8(e, 0x83); /* AND EAX, 1 */
+	emit8(e, 0xe0);
+	emit8(e, 1);
+	emit_op(e, false, 0xc1, 4, operand_reg(HOST_T)); /* SHL R15D, 8 */
+	emit8(e, 8);
+	emit_op(e, false, 0x0b, RAX, operand_reg(HOST_T)); /* OR: AH has the others */
+	emit8(e, 0x04); /* ADD AL, 127 */
+	emit8(e, 127);
+	emit8(e, 0x9e); /* SAHF */
+	emit_mov(e, RAX, HOST_X);
+	emit_op(e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, (int)t->width));
+	return true;
+}
+
 bool system_emit(struct translation *t, const struct insn *i)
 {
 	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
@@ -143,8 +238,15 @@ bool system_emit(struct translation *t, const struct insn *i)
 		return pushf(t, i);
 	if (i->op == X86_OP_CLD)
 		return cld(t);
-	if (i->op == X86_OP_MOV_FROM_SREG)
-		return from_segment(t, i);
+	switch (i->op) {
+	case X86_OP_MOV_FROM_SREG: return from_segment(t, i);
+	case X86_OP_PUSH_SREG: return push_segment(t, i);
+	case X86_OP_MOV_TO_SREG:
+	case X86_OP_POP_SREG: return to_segment(t, i);
+	case X86_OP_POPFQ:
+	case X86_OP_POPFD: return popf(t, i);
+	default: break;
+	}
 	if (!supervisor)
 		return false;
 	switch (i->op) {

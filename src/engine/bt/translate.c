@@ -7,11 +7,17 @@
 
 #define BT_CALL_EXEC_SIZE 9
 
+static bool is_quick(unsigned op)
+{
+	return op == X86_OP_SYSCALL || op == X86_OP_SYSRET || op == X86_OP_RDTSC || op == X86_OP_SYSENTER || op == X86_OP_SYSEXIT ||
+	       op == X86_OP_INT || op == X86_OP_IRETD || op == X86_OP_IRETQ;
+}
+
 static void call_exec(struct emit *e, uint32_t id, unsigned op)
 {
 	emit8(e, 0xb8 | HOST_X);
 	emit32(e, id);
-	emit_jump_through(e, state_at(op == X86_OP_SYSCALL || op == X86_OP_SYSRET || op == X86_OP_RDTSC ? BT_QUICK : BT_EXEC));
+	emit_jump_through(e, state_at(is_quick(op) ? BT_QUICK : BT_EXEC));
 }
 
 /* What leads into its host code from elsewhere (a stub that found the entry of a misaligned access) leads to behind the table access, and so to
@@ -528,8 +534,8 @@ bool translate_insn(struct translation *t)
 
 	t->tight = false;
 	memory_room(t);
-	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) {
-		call_exec(&t->e, t->id, t->rec->insn.op);
+	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) { /* behind which the plain copy goes on anyway */
+		emit_patch(&t->e, emit_jump(&t->e, -1), t->rec->code);
 		return false;
 	}
 	for (unsigned tries = 0; tries < 2; tries++) {
