@@ -255,8 +255,8 @@ void bt_table_fini(struct bt *);
 /* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was
  * there, but without the right to write. */
 bool bt_table_fill(struct bt *, gva_t, bool write, bool *upgraded);
-/* The 8 bytes at an aligned address, for a guess; false: there is no entry for them. */
-bool bt_table_peek(struct bt *, gva_t, uint64_t *value);
+/* The 4 or 8 bytes at an aligned address, for a guess; false: there is no entry for them. */
+bool bt_table_peek(struct bt *, gva_t, unsigned size, uint64_t *value);
 void bt_table_flush(struct bt *, enum x86_flush, gva_t);
 /* The page of the memfd is no longer to be written by translated code. */
 void bt_table_protect(struct bt *, uint64_t number);

@@ -111,7 +111,7 @@ static uint64_t returns_to(const struct translation *t, const struct plan *plan)
 		if (rec->insn.op == X86_OP_CALL && !depth--)
 			return b->rip + b->bytes;
 	}
-	if (t->width != 8 || !stack_moved(t, plan, &by) || !bt_table_peek(t->bt, rsp + (uint64_t)by, &value))
+	if (!stack_moved(t, plan, &by) || !bt_table_peek(t->bt, (rsp + (uint64_t)by) & size_mask(t->width), t->width, &value))
 		return 0;
 	return t->block->anywhere ? t->block->rip + (value - bt_block_rip(t->bt, t->block)) : value;
 }
