@@ -339,10 +339,11 @@ static void test_epochs(void)
 	for (unsigned n = 0; n < HOT; n++)
 		attempt(suspended, &work);
 	map(VA + 16 * PAGE, (uint64_t)page, PTE_P | PTE_W | PTE_U, 1);
-	int got = attempt(suspended, &work);
+	unsigned right = 0;
+	for (unsigned n = 0; n < 3; n++) /* the first time the entry of the table is not there */
+		right += attempt(suspended, &work) == PF && caught.frame.error == 1 && caught.cr2 == VA + 16 * PAGE + 24 && caught.frame.rdx == 3;
 	WRITE_CR(4, READ_CR(4) & ~(uint64_t)CR4_SMAP);
-	check(got == PF && caught.frame.error == 1 && caught.cr2 == VA + 16 * PAGE + 24 && caught.frame.rdx == 3,
-	      "CLAC between accesses: the first one behind it faults");
+	check_equal(right, 3, "CLAC between accesses: the first one behind it faults");
 }
 
 int main(void)

@@ -13,6 +13,7 @@
 start32:
 	cld
 	mov $boot_stack_end, %esp
+	mov %ebx, boot_info
 	lgdt boot_gdtr
 	ljmp $KCS, $1f
 1:	mov $KDS, %eax
@@ -128,6 +129,9 @@ user_return:
 
 	.data
 	.balign 4
+	.globl boot_info
+boot_info:
+	.long 0
 	.globl attempt_esp
 attempt_esp:
 	.long 0

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory accesses of translated code: address, index, delta, access. See table.c for what the tables promise. */
+#include <assert.h>
 #include "engine/bt/translate.h"
 
 unsigned guest_host(unsigned guest)
@@ -310,6 +311,7 @@ void stubs_emit(struct translation *t)
 	struct emit *e = &t->e;
 
 	memory_island(t, false);
+	assert(!t->too_far); /* a jump that leads nowhere would go on with an entry that is empty, or over the end of a page */
 	for (unsigned n = 0; n < t->stubs; n++) {
 		const struct stub *s = &t->stub[n];
 		if (s->fix)

@@ -3,6 +3,7 @@
  *
  * It is written so that the guest's state is untouched until nothing can fault any more: what faults, misses or is
  * not understood is then done by its exec function, from the state in the registers. */
+#include <assert.h>
 #include "engine/bt/translate.h"
 
 #define BT_CALL_EXEC_SIZE 9
@@ -532,7 +533,7 @@ bool translate_insn(struct translation *t)
 	struct mark start;
 	bool done;
 
-	t->tight = false;
+	t->tight = t->too_far = false;
 	memory_room(t);
 	if (t->plan && (t->rec->calls_exec || t->rec->trouble & BT_SITE_GIVEN_UP)) { /* behind which the plain copy goes on anyway */
 		emit_patch(&t->e, emit_jump(&t->e, -1), t->rec->code);
@@ -546,10 +547,12 @@ bool translate_insn(struct translation *t)
 		if (done && !t->too_far && memory_reachable(t))
 			return true;
 		take_back(t, &start);
+		t->too_far = false; /* what was, is taken back: those that waited before can be reached from here */
 		if (!done)
 			break;
 		t->tight = true;
 		memory_island(t, true); /* it was too long for the jumps before it */
+		assert(!t->too_far);
 	}
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
