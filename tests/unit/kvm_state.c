@@ -153,6 +153,28 @@ static uint64_t run(struct vcpu *vcpu, uint64_t rip, uint64_t interp_until)
 	return vcpu->core.cpu.gpr[RAX];
 }
 
+/* Outside long mode a processor does not look at the L bit of CS, where the guest has put it; the kernel takes no such state. */
+static void refused(struct vm *vm)
+{
+	static const uint8_t code[] = { 0xb8, 0x77, 0, 0, 0, 0xf4 }; /* mov eax, 77h; hlt */
+	struct vcpu *vcpu = vm->vcpu[0];
+	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
+	uint64_t got, failed = k->stat.failed;
+
+	if (!(kvm_find_out()->mips[KVM_FLAT] > 0)) {
+		skip("a state that the kernel refuses - this /dev/kvm has no protected mode");
+		return;
+	}
+	long_mode(vm);
+	vcpu->core.cpu.cr0 = CR0_PE | CR0_NE | CR0_ET;
+	vcpu->core.cpu.efer = 0;
+	vcpu->core.cpu.seg[SEG_CS].attr |= SEGA_DB;
+	guest_write(vm, CODE, code, sizeof(code));
+	got = run(vcpu, CODE, 0);
+	ok(got == 0x77 && !vm->end && k->stat.failed == failed + 1 && (vcpu->core.cpu.seg[SEG_CS].attr & SEGA_L),
+	   "a state that the kernel refuses is left to the interpreter (%#lx)", got);
+}
+
 static void page_tables(void)
 {
 	struct vm_config config = { .name = "test", .engine = "kvm", .engine_options = "irqchip=user,modes=all", .memory = 8 * MiB, .cpus = 1,
@@ -179,6 +201,7 @@ static void page_tables(void)
 	guest_write(vm, TABLES + 0x3000, &other, sizeof(other)); /* as one that makes new tables from old pages: no translation is flushed */
 	got = run(vcpu, CODE, 0);
 	ok(got == 0x88 && vcpu->engine == &kvm_engine, "KVM sees the page that was mapped meanwhile (%#lx)", got);
+	refused(vm);
 	vm_destroy(vm);
 }
 

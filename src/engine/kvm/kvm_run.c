@@ -143,15 +143,22 @@ static int handle_exit(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_l
 
 /* --- entries --- */
 
+/* A state that the kernel does not take (CS with both D and L outside long mode, say, which a processor shrugs off) is like one that the processor
+ * refuses. It stays in the shared page, where it is fetched from. */
 static int enter(struct kvm_vcpu *k)
 {
 	int result;
 
 	k->run->kvm_valid_regs = KVM_SYNC_X86_VALID_FIELDS;
 	result = ioctl(k->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+	k->current = true;
+	if (result == -EINVAL && k->run->kvm_dirty_regs) {
+		k->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+		k->run->fail_entry.hardware_entry_failure_reason = 0;
+		return 0;
+	}
 	k->run->kvm_dirty_regs = 0;
 	k->completion = false;
-	k->current = true;
 	return result;
 }
 

@@ -193,12 +193,14 @@ static int load_sregs(struct vcpu *vcpu)
 	if (!inside && vcpu_env.rdmsr(&vcpu->core, MSR_APIC_BASE, &apic_base))
 		s->apic_base = apic_base;
 	int error = flush(vcpu, s);
-	if (error < 0)
-		return error;
-	if (!has_pdptes(cpu))
-		return set(vcpu, KVM_SYNC_X86_SREGS, KVM_SET_SREGS, s);
-	k->run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_SREGS;
-	return load_pdptes(vcpu, s);
+	if (error >= 0 && has_pdptes(cpu)) {
+		k->run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_SREGS;
+		error = load_pdptes(vcpu, s);
+		if (error >= 0)
+			return 0;
+	}
+	/* One that the kernel does not take is refused on entry, too: see enter(). */
+	return error < 0 && !(error == -EINVAL && shared(vcpu)) ? error : set(vcpu, KVM_SYNC_X86_SREGS, KVM_SET_SREGS, s);
 }
 
 static int load_xcr0(struct vcpu *vcpu)
