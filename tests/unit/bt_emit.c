@@ -46,16 +46,29 @@ static unsigned plain(uint8_t at)
 	return at < 16 * 8 ? at / 8 : HOST_NONE;
 }
 
+static void is(struct emit *e, const char *want)
+{
+	char text[128];
+
+	x86_disassemble(text, sizeof(text), e->base, e->at, MODE, 0);
+	ok(!strcmp(text, want), "'%s' is '%s'", text, want);
+	e->at = 0;
+}
+
 /* The instructions that translation itself needs. */
 static void own(void)
 {
 	uint8_t out[32];
-	char text[128];
 	struct emit e = { .base = out };
 
 	emit_crc32(&e, HOST_X, HOST_T);
-	x86_disassemble(text, sizeof(text), out, e.at, MODE, 0);
-	ok(!strcmp(text, "crc32 rcx, r15"), "the hash of a jump's target: '%s'", text);
+	is(&e, "crc32 rcx, r15");
+	emit_rorx(&e, HOST_X, HOST_T, 3);
+	is(&e, "rorx rcx, r15, 0x03");
+	emit_rorx32(&e, HOST_X, HOST_T, 2);
+	is(&e, "rorx ecx, r15d, 0x02");
+	emit_shrx32(&e, HOST_X, HOST_T, HOST_SHIFT_12);
+	is(&e, "shrx ecx, r15d, r14d");
 	ok(bt_jump_slot(0x123456789abcdef0) == 0x2b3e, "what it hashes to: %#x", bt_jump_slot(0x123456789abcdef0));
 }
 

@@ -142,6 +142,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	t.plan = NULL;
 	t.held = t.second = GROUP_NONE;
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
+	t.narrow = bt_mode_narrow(b->mode);
 	b->insn = bt->insns;
 	if (!decode(&t, bytes, available))
 		return false;

@@ -185,6 +185,8 @@ struct bt {
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
 	uint16_t fpu_selector[SEG_COUNT]; /* when x87 state was loaded: a later exec function may run under others */
+	bool borrowed;                /* translated code has R8 to R14 for itself (translation.narrow); the guest's are in `high` meanwhile */
+	uint64_t high[7];
 	bool interpret;               /* the next instruction is not for translated code */
 	uint64_t generation[2];       /* what the jump tables are good for: mapping and supervisor generation */
 	uint32_t mode[2];
@@ -220,6 +222,7 @@ struct bt {
 	size_t writers_size;
 	uint64_t *populated[2];       /* by POPULATED bytes of the memfd, for the monitor's view and the other: they were mapped by the host */
 	uint64_t large[BT_LARGE_BITS / 64]; /* 2 MiB regions (hashed) where entries are parts of large pages */
+	bool beyond_4g;               /* entries of addresses beyond 4 GiB may be filled */
 	uint64_t huge;                /* GiB regions (hashed) where entries are parts of 1 GiB pages */
 	unsigned empty_misses;        /* misses that touched the tables without filling them, since these were last empty */
 
@@ -241,6 +244,12 @@ struct bt {
 static inline bool bt_segment_plain(const struct x86_segment *s)
 {
 	return s->limit == 0xffffffff && (s->attr & (SEGA_CODE | SEGA_WRITABLE | SEGA_EXPAND_DOWN | SEGA_UNUSABLE | SEGA_P)) == (SEGA_WRITABLE | SEGA_P);
+}
+
+/* 32-bit code outside of long mode, where R8 to R15 do not exist and no address is beyond 4 GiB. */
+static inline bool bt_mode_narrow(uint32_t mode)
+{
+	return (mode & (MODE_CODE | MODE_LONG)) == MODE_CODE32;
 }
 
 static inline struct bt *bt_of(struct vcpu *vcpu)

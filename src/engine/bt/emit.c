@@ -120,15 +120,28 @@ void emit_pdep(struct emit *e, unsigned to, unsigned from, struct operand mask)
 	emit_modrm(e, to, &mask);
 }
 
-void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count)
+static void rorx(struct emit *e, bool w, unsigned to, unsigned from, unsigned count)
 {
 	struct operand rm = operand_reg(from);
 
 	write(e, to);
-	emit_vex(e, 3, 3, true, false, to, 0, &rm);
+	emit_vex(e, 3, 3, w, false, to, 0, &rm);
 	emit8(e, 0xf0);
 	emit_modrm(e, to, &rm);
 	emit8(e, count);
+}
+
+void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count) { rorx(e, true, to, from, count); }
+void emit_rorx32(struct emit *e, unsigned to, unsigned from, unsigned count) { rorx(e, false, to, from, count); }
+
+void emit_shrx32(struct emit *e, unsigned to, unsigned from, unsigned count_reg)
+{
+	struct operand rm = operand_reg(from);
+
+	write(e, to);
+	emit_vex(e, 2, 3, false, false, to, count_reg, &rm);
+	emit8(e, 0xf7);
+	emit_modrm(e, to, &rm);
 }
 
 void emit_crc32(struct emit *e, unsigned to, unsigned from)

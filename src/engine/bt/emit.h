@@ -6,6 +6,9 @@
 
 /* Host registers with a purpose: docs/bt.md. */
 enum { HOST_X = RCX, HOST_T = R15, HOST_GUEST_RCX = R10, HOST_GUEST_RSP = R11, HOST_STATE = RSP, HOST_NONE = 16 };
+/* And in code outside of long mode, which has no use for them (translation.narrow): host addresses of groups, a value for a moment, what to shift
+ * by. */
+enum { HOST_GROUP0 = R8, HOST_GROUP1 = R9, HOST_SAVED = R12, HOST_SHIFT_10 = R13, HOST_SHIFT_12 = R14 };
 
 struct emit {
 	uint8_t *base;   /* of the code cache */
@@ -62,6 +65,9 @@ void emit_pdep(struct emit *, unsigned to, unsigned from, struct operand mask);
 /* to = CRC32 of the 8 bytes in `from`, begun with what `to` holds */
 void emit_crc32(struct emit *, unsigned to, unsigned from);
 void emit_rorx(struct emit *, unsigned to, unsigned from, unsigned count);
+/* Of the lower 32 bits */
+void emit_rorx32(struct emit *, unsigned to, unsigned from, unsigned count);
+void emit_shrx32(struct emit *, unsigned to, unsigned from, unsigned count_reg);
 /* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);
 /* MOV of 32 bits to a field of struct bt_state */

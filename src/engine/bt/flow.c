@@ -71,8 +71,10 @@ static void indirect(struct translation *t)
 {
 	struct emit *e = &t->e;
 
-	emit_op(e, false, 0xc7, 0, state_at(BT_SITE));
-	emit32(e, t->id);
+	if (t->width == 8) { /* where the target may be no address */
+		emit_op(e, false, 0xc7, 0, state_at(BT_SITE));
+		emit32(e, t->id);
+	}
 	jump_by_table(t);
 }
 
@@ -153,10 +155,16 @@ static bool call(struct translation *t, const struct insn *i)
 			return false;
 		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
 		load(t, HOST_T, rm);
-		emit_store(&t->e, state_at(BT_SAVED), HOST_T);
+		if (t->narrow)
+			emit_mov(&t->e, HOST_SAVED, HOST_T);
+		else
+			emit_store(&t->e, state_at(BT_SAVED), HOST_T);
 		memory_island(t, true); /* what follows is too long to reach beyond */
 		push_constant(t, next);
-		emit_load(&t->e, HOST_T, state_at(BT_SAVED));
+		if (t->narrow)
+			emit_mov(&t->e, HOST_T, HOST_SAVED);
+		else
+			emit_load(&t->e, HOST_T, state_at(BT_SAVED));
 	}
 	indirect(t);
 	return true;

@@ -19,15 +19,16 @@
 
 enum { SYMBOL_NONE = 16, SYMBOL_RIP, SYMBOL_NEW };
 
-struct value {
+struct value {                /* (symbol << scale) + offset */
 	unsigned symbol;
+	uint8_t scale;
 	int64_t offset;
 	uint32_t limit;       /* what it is below, for sure; 0: not known */
 };
 
-struct place {                /* base + (index << scale), but for a constant */
+struct place {                /* (base << base_scale) + (index << scale), but for a constant */
 	unsigned base, index;
-	uint8_t scale, seg;
+	uint8_t base_scale, scale, seg;
 };
 
 struct open_group {           /* while accesses are collected */
@@ -75,11 +76,12 @@ static bool place_of(const struct analysis *a, const struct bt_block *b, const s
 	}
 	if (base) {
 		p->base = a->reg[i->base / 8].symbol;
+		p->base_scale = a->reg[i->base / 8].scale;
 		*at += a->reg[i->base / 8].offset;
 	}
 	if (index) {
 		p->index = a->reg[i->scaled / 8].symbol;
-		p->scale = p->index == SYMBOL_NONE ? 0 : i->scale;
+		p->scale = p->index == SYMBOL_NONE ? 0 : (uint8_t)(a->reg[i->scaled / 8].scale + i->scale);
 		*at += (int64_t)((uint64_t)a->reg[i->scaled / 8].offset << i->scale);
 	}
 	return true;
@@ -113,7 +115,7 @@ static bool stack_of(const struct analysis *a, const struct insn *i, int *at)
 
 static bool same_place(const struct place *p, const struct place *q)
 {
-	return p->base == q->base && p->index == q->index && p->scale == q->scale && p->seg == q->seg;
+	return p->base == q->base && p->base_scale == q->base_scale && p->index == q->index && p->scale == q->scale && p->seg == q->seg;
 }
 
 /* The access joins a group of its place that is near, or opens one. */
@@ -152,13 +154,16 @@ static void collect(struct analysis *a, const struct bt_block *b, const struct i
 	int64_t at;
 	int disp;
 
-	if (s && translate_plain_operand(i, s) && place_of(a, b, i, &p, &at, &reach) && (int64_t)reach + s->memory_size <= TABLE_MAX) {
+	bool push = i->op == X86_OP_PUSH && i->form == FORM_M && i->osize == a->t->width;
+	unsigned size = push ? a->t->width : s && translate_plain_operand(i, s) ? s->memory_size : 0;
+
+	if (size && place_of(a, b, i, &p, &at, &reach) && (int64_t)reach + size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;
 		to->indexed = reach;
-		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, at + reach + s->memory_size, reach, step);
+		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, at + reach + size, reach, step);
 	}
 	if (stack_of(a, i, &disp)) {
-		p = (struct place){ .base = a->reg[RSP].symbol, .index = SYMBOL_NONE, .seg = SEG_FLAT };
+		p = (struct place){ .base = a->reg[RSP].symbol, .base_scale = a->reg[RSP].scale, .index = SYMBOL_NONE, .seg = SEG_FLAT };
 		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + disp;
 		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->reg[RSP].offset + disp, a->reg[RSP].offset + disp + (int)a->t->width, false, step);
 	}
@@ -186,6 +191,14 @@ static bool constant(struct analysis *a, const struct insn *i)
 		return false;
 	a->reg[i->dst / 8] = (struct value){ .symbol = SYMBOL_NONE, .offset = zero ? 0 : (int64_t)i->imm };
 	return true;
+}
+
+static struct value shifted(struct value v, unsigned by, int64_t disp)
+{
+	v.scale = v.symbol == SYMBOL_NONE ? 0 : (uint8_t)(v.scale + by);
+	v.offset = (int64_t)((uint64_t)v.offset << by) + disp;
+	v.limit = 0;
+	return v;
 }
 
 /* It sets a register to a value that is known: true. */
@@ -218,10 +231,15 @@ static bool follow(struct analysis *a, const struct insn *i, const struct x86_sh
 		a->reg[to] = a->reg[i->src / 8];
 		return true;
 	case X86_OP_LEA:
-		if (i->asize != width || i->base >= 16 * 8 || i->scaled < 16 * 8)
+		if (i->asize != width || (i->base >= 16 * 8) == (i->scaled >= 16 * 8) || i->base == X86_GPR_RIP * 8)
 			return false;
-		a->reg[to] = (struct value){ .symbol = a->reg[i->base / 8].symbol, .offset = a->reg[i->base / 8].offset + i->disp };
-		return true;
+		a->reg[to] = i->base < 16 * 8 ? shifted(a->reg[i->base / 8], 0, i->disp) : shifted(a->reg[i->scaled / 8], i->scale, i->disp);
+		return a->reg[to].scale < 32;
+	case X86_OP_SHL:
+		if (i->form != FORM_RI || i->imm > 8)
+			return false;
+		a->reg[to] = shifted(a->reg[to], (unsigned)i->imm, 0);
+		return a->reg[to].scale < 32;
 	default:
 		return false;
 	}
@@ -270,7 +288,7 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 		renew(a, i->dst / 8 & 15);
 		return;
 	case X86_OP_LEAVE:
-		a->reg[RSP] = (struct value){ .symbol = a->reg[RBP].symbol, .offset = a->reg[RBP].offset + width };
+		a->reg[RSP] = shifted(a->reg[RBP], 0, width);
 		renew(a, RBP);
 		return;
 	case X86_OP_STI:
@@ -300,10 +318,10 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 
 /* --- the plan --- */
 
-/* What the group costs without being one, and with it: host instructions. */
-static bool pays(const struct open_group *g, bool stack)
+/* What the group costs without being one, and with it: host instructions. In 32-bit code each address has to be cut off. */
+static bool pays(const struct open_group *g, bool stack, unsigned width)
 {
-	return g->same ? g->count >= 2 : g->count >= (stack ? 4 : 3);
+	return g->same ? g->count >= 2 : g->count >= (stack && width == 8 ? 4 : 3);
 }
 
 /* Groups whose host address may have to wait get a slot each, as long as they live. */
@@ -320,7 +338,7 @@ static void choose(struct analysis *a)
 		unsigned slot = 0;
 		while (slot < SLOTS && busy[slot] >= g->first)
 			slot++;
-		if (!pays(o, o->place.index == SYMBOL_NONE && o->place.base == RSP) || slot == SLOTS)
+		if (!pays(o, o->place.index == SYMBOL_NONE && o->place.base == RSP, a->t->width) || slot == SLOTS)
 			continue;
 		busy[slot] = g->last;
 		g->slot = (uint8_t)slot;
@@ -386,12 +404,12 @@ static bool lowest(struct translation *t, const struct insn *i, int32_t disp, in
 	return true;
 }
 
-/* HOST_T, a linear address, becomes a host address, which is good for the bytes of the group. */
-static void locate(struct translation *t, const struct group *g, bool aligned)
+/* From HOST_T, a linear address, to a host address, which is good for the bytes of the group. */
+static void locate(struct translation *t, const struct group *g, bool aligned, unsigned to)
 {
 	struct emit *e = &t->e;
 	struct stub plain = { .kind = STUB_PLAIN }, range = { .kind = STUB_RANGE, .range = g->range };
-	unsigned from = HOST_T, low = 0;
+	unsigned low = 0;
 
 	if (g->same && aligned) {
 		low = 0;
@@ -406,12 +424,16 @@ static void locate(struct translation *t, const struct group *g, bool aligned)
 		emit_op0f(e, false, 0xb6, HOST_X, operand_sum(HOST_STATE, HOST_X, 0, BT_NEAR + 256 * last));
 		memory_jump_if_zero(t, range);
 	}
-	if (low)
-		emit_rorx(e, from = HOST_X, HOST_T, low);
-	emit_pext(e, HOST_X, from, state_at(BT_PAGE_MASK + 8 * (int)low));
+	memory_index(t, HOST_T, low);
 	emit_table(e, HOST_X, HOST_X, true);
 	memory_jump_if_zero(t, plain);
-	emit_lea(e, HOST_T, operand_sum(HOST_T, HOST_X, 0, 0));
+	emit_lea(e, to, operand_sum(HOST_T, HOST_X, 0, 0));
+}
+
+/* The register that has a group's host address as long as it lives, or HOST_NONE. */
+static unsigned own_register(const struct translation *t, const struct group *g)
+{
+	return t->narrow && g->slot < 2 ? HOST_GROUP0 + g->slot : HOST_NONE;
 }
 
 bool group_operand(struct translation *t, const struct insn *i, enum access which, int32_t disp, unsigned in, struct operand *rm)
@@ -423,6 +445,7 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 
 	if (!g)
 		return false;
+	unsigned own = own_register(t, g);
 	if (e->wrote) /* by this instruction's first access: PUSH and CALL of memory have two */
 		t->held = GROUP_NONE;
 	if (e->wrote_x)
@@ -430,16 +453,16 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 	if (!(t->ready & BIT(n))) {
 		if (g->first != t->step || !lowest(t, i, disp, s->at[which], s->indexed && i))
 			return false;
-		locate(t, g, !i);
-		if (t->kept & BIT(n))
+		locate(t, g, !i, own == HOST_NONE ? HOST_T : own);
+		if (own == HOST_NONE && t->kept & BIT(n))
 			emit_store(e, state_at(BT_GROUP + 8 * g->slot), HOST_T);
 		t->ready |= (uint32_t)BIT(n);
-		t->held = n;
+		t->held = own == HOST_NONE ? n : GROUP_NONE;
 		t->second = GROUP_NONE;
 		e->wrote = false;
 	}
-	unsigned base = HOST_T;
-	if (t->held != n) {
+	unsigned base = own == HOST_NONE ? HOST_T : own;
+	if (own == HOST_NONE && t->held != n) {
 		base = in != HOST_NONE ? in : t->held == GROUP_NONE && t->second != n ? HOST_T : HOST_X;
 		if (base == HOST_T || t->second != n) {
 			emit_load(e, base, state_at(BT_GROUP + 8 * g->slot));
@@ -455,7 +478,7 @@ bool group_operand(struct translation *t, const struct insn *i, enum access whic
 		bool scaled = i->scaled < 16 * 8;
 		*rm = operand_sum(base, guest_host((scaled ? i->scaled : i->base) / 8), scaled ? i->scale : 0, s->at[which]);
 	}
-	if (in == HOST_X && (base == HOST_T || rm->index != HOST_NONE)) {
+	if (in == HOST_X && (base != HOST_X || rm->index != HOST_NONE)) {
 		emit_lea(e, HOST_X, *rm);
 		*rm = operand_at(HOST_X, 0);
 	}

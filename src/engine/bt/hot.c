@@ -339,6 +339,7 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	t.bt = bt;
 	t.block = b;
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
+	t.narrow = bt_mode_narrow(b->mode);
 	*f = (struct bt_fast){ .block = (uint32_t)(b - bt->block), .code = bt->code_used, .place = bt->places,
 			       .jump_entry = b->jump_entry, .entry = b->entry, .body = b->body };
 	count_trips(&t, b);

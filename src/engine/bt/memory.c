@@ -81,7 +81,9 @@ bool memory_address(struct translation *t, const struct insn *i, struct ea *ea)
 	if (index)
 		x = fetch(t, i->scaled / 8, b == HOST_T ? HOST_X : HOST_T);
 	struct operand sum = operand_sum(b, x, i->scale, (int32_t)i->disp);
-	if (truncated)
+	if (truncated && !index && !i->disp)
+		emit_op(&t->e, false, 0x8b, HOST_T, operand_reg(b));
+	else if (truncated)
 		emit_lea32(&t->e, HOST_T, sum);
 	else
 		emit_lea(&t->e, HOST_T, sum);
@@ -188,6 +190,21 @@ static void note(struct translation *t, unsigned size, bool write)
 	t->rec->access_size = (uint8_t)size;
 }
 
+void memory_index(struct translation *t, unsigned from, unsigned low)
+{
+	struct emit *e = &t->e;
+
+	if (t->narrow && (low == 0 || low == 2)) {
+		if (low)
+			emit_rorx32(e, HOST_X, from, low);
+		emit_shrx32(e, HOST_X, low ? HOST_X : from, low ? HOST_SHIFT_10 : HOST_SHIFT_12);
+		return;
+	}
+	if (low)
+		emit_rorx(e, HOST_X, from, low);
+	emit_pext(e, HOST_X, low ? HOST_X : from, state_at(low == 4 ? BT_PAGE_MASK16 : BT_PAGE_MASK + 8 * (int)low));
+}
+
 struct operand memory_access(struct translation *t, const struct ea *ea, unsigned size, bool write, enum alignment alignment)
 {
 	struct emit *e = &t->e;
@@ -209,11 +226,7 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 			emit_lea(e, HOST_X, operand_at(ea->base, ea->disp));
 			from = HOST_X;
 		}
-		if (checked) {
-			emit_rorx(e, HOST_X, from, checked);
-			from = HOST_X;
-		}
-		emit_pext(e, HOST_X, from, state_at(checked == 4 ? BT_PAGE_MASK16 : BT_PAGE_MASK + 8 * (int)checked));
+		memory_index(t, from, checked);
 		emit_table(e, HOST_X, HOST_X, true);
 	}
 	memory_jump_if_zero(t, stub);

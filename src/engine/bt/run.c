@@ -113,6 +113,26 @@ static void keys_check(struct bt *bt)
 	bt->mode[which] = mode;
 }
 
+/* Outside of long mode R8 to R14 are for translated code: what it shifts by is in two of them from the start. What it looks up there is only right as long as
+ * there are no entries beyond 4 GiB. */
+static void borrow(struct bt *bt)
+{
+	uint64_t *gpr = bt->vcpu->core.cpu.gpr;
+
+	memcpy(bt->high, gpr + R8, sizeof(bt->high));
+	gpr[R13] = 10;
+	gpr[R14] = 12;
+	bt->borrowed = true;
+	if (bt->beyond_4g)
+		bt_table_flush(bt, FLUSH_ALL, 0);
+}
+
+static void give_back(struct bt *bt)
+{
+	memcpy(bt->vcpu->core.cpu.gpr + R8, bt->high, sizeof(bt->high));
+	bt->borrowed = false;
+}
+
 /* Makes everything ready for translated code; where it goes on is passed through. */
 static void *resume(struct bt *bt, uint32_t code)
 {
@@ -136,6 +156,8 @@ static void *resume(struct bt *bt, uint32_t code)
 	s->no_event = !(bt->vcpu->intr_pending || core->cpu.nmi_pending);
 	s->rsps[0] = bt->view[TLB_SUPERVISOR] + 1;
 	s->rsps[1] = bt->view[core->cpu.cr4 & CR4_SMAP ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR] + 1;
+	if (bt_mode_narrow(core->mode))
+		borrow(bt);
 	bt_phase_set(bt, BT_TRANSLATED);
 	return bt->code + code;
 }
@@ -167,6 +189,8 @@ static struct bt *arrive(struct bt_state *s)
 	struct bt *bt = bt_of(vcpu_of(core));
 
 	bt_phase_set(bt, BT_ENGINE);
+	if (bt->borrowed)
+		give_back(bt);
 	core->aflags = s->aflags;
 	core->cpu.rflags = (core->cpu.rflags & ~FLAG_IF) | s->if_flag;
 	if (unlikely((core->cpu.rflags ^ s->ac_flag) & FLAG_AC)) {

@@ -148,6 +148,7 @@ static void flush_all(struct bt *bt)
 	bt->local.count = bt->global.count = 0;
 	memset(bt->large, 0, sizeof(bt->large));
 	bt->huge = 0;
+	bt->beyond_4g = false;
 	bt->stat.table_flushes++;
 }
 
@@ -224,6 +225,7 @@ static void set(struct bt *bt, uint64_t logged, const uint8_t *page, bool global
 			flush_all(bt);
 		log->entry[log->count++] = logged;
 	}
+	bt->beyond_4g |= logged >> 2 >= BIT(32 - X86_PAGE_SHIFT);
 	*entry = (uint64_t)(uintptr_t)page - address_of(logged >> 2);
 }
 

@@ -67,16 +67,24 @@ static bool push(struct translation *t, const struct insn *i)
 	if (i->osize != t->width || i->form == FORM_NONE)
 		return false;
 	if (i->form == FORM_M) {
-		if (!memory_address(t, i, &ea))
-			return false;
-		struct operand rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
-		emit_op(e, wide, 0x8b, HOST_T, rm);
-		emit_store(e, state_at(BT_SAVED), HOST_T);
+		struct operand rm;
+		if (!group_operand(t, i, ACCESS_OPERAND, 0, HOST_NONE, &rm)) {
+			if (!memory_address(t, i, &ea))
+				return false;
+			rm = memory_access(t, &ea, t->width, false, memory_aligned(t, i, &ea, t->width) ? ALIGNED : CHECKED);
+		}
+		emit_op(e, wide, 0x8b, t->narrow ? HOST_SAVED : HOST_T, rm);
+		if (!t->narrow)
+			emit_store(e, state_at(BT_SAVED), HOST_T);
 		memory_room(t);
 		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);
-		emit_lea(e, HOST_X, top);
-		emit_load(e, HOST_T, state_at(BT_SAVED));
-		emit_op(e, wide, 0x89, HOST_T, operand_at(HOST_X, 0));
+		if (t->narrow) {
+			emit_op(e, false, 0x89, HOST_SAVED, top);
+		} else {
+			emit_lea(e, HOST_X, top);
+			emit_load(e, HOST_T, state_at(BT_SAVED));
+			emit_op(e, wide, 0x89, HOST_T, operand_at(HOST_X, 0));
+		}
 	} else if (i->form == FORM_R) {
 		unsigned host = guest_host(i->dst / 8);
 		struct operand top = memory_stack(t, -size, t->width, true, ALIGNED);

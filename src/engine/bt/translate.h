@@ -89,6 +89,7 @@ struct translation {
 	const uint8_t *bytes; /* of the instruction */
 	struct x86_shape *shape; /* of the instruction, NULL: it has none that matters */
 	unsigned width;       /* of addresses and the stack, in bytes: 8 or 4 */
+	bool narrow;          /* outside of long mode: see bt_mode_narrow */
 	struct stub stub[STUBS_MAX];
 	unsigned stubs;
 	struct pending pending[SHORTS_MAX];
@@ -112,6 +113,8 @@ struct operand guest_slot(unsigned guest);
 bool memory_address(struct translation *, const struct insn *i, struct ea *);
 /* From an address to the host's operand. Uses HOST_X, and HOST_T unless ea->kind is EA_BASE. */
 struct operand memory_access(struct translation *, const struct ea *, unsigned size, bool write, enum alignment);
+/* HOST_X becomes the index in the delta table of the linear address in `from`, with `low` bits of it that must not be set. */
+void memory_index(struct translation *, unsigned from, unsigned low);
 /* As memory_access, for 16 and 32 bytes at any alignment. */
 struct operand memory_access_wide(struct translation *, const struct ea *, unsigned size, bool write);
 struct operand memory_stack(struct translation *, int32_t disp, unsigned size, bool write, enum alignment);
