@@ -66,6 +66,7 @@ struct bt_insn {                      /* a guest instruction of a block; behind 
 	bool resumes;                 /* after its exec function the next one may follow */
 	uint16_t trouble;             /* faults of its host code by writes to code; from BT_SITE_GIVEN_UP on, runs of its exec function instead */
 };
+#define BT_NO_SITE 0xffffffffu        /* bt_state.site: the code runs on to where there can be none */
 #define BT_SITE_FAULTS 4              /* so many are borne */
 #define BT_SITE_GIVEN_UP 0x8000
 #define BT_SITE_RUNS 0x4000           /* then its block is translated anew */

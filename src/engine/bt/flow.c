@@ -42,6 +42,8 @@ static void jump_by_table(struct translation *t)
 
 void flow_far(struct translation *t, uint64_t target)
 {
+	if (t->width == 8 && !x86_canonical(target)) /* behind the last page: nothing has jumped there */
+		emit_store_constant(&t->e, BT_SITE, BT_NO_SITE);
 	load_address(t, target);
 	if (t->block->anywhere)
 		jump_by_table(t);

@@ -373,7 +373,7 @@ void *bt_c_dispatch(struct bt_state *s)
 	struct x86_core *core = &bt->vcpu->core;
 
 	bt->stat.dispatches++;
-	if (!x86_reachable(core, s->address))
+	if (!x86_reachable(core, s->address) && s->site != BT_NO_SITE)
 		return undo_jump(bt, &bt->insn[s->site]);
 	core->cpu.gpr[X86_GPR_RIP] = s->address;
 	return onward(bt);
