@@ -112,6 +112,7 @@ static unsigned log_of(unsigned size)
 
 unsigned stub_add(struct translation *t, struct stub stub)
 {
+	assert(t->stubs < STUBS_MAX);
 	stub.insn = t->id;
 	t->stub[t->stubs] = stub;
 	return t->stubs++;
@@ -161,6 +162,7 @@ void memory_jump_if_zero(struct translation *t, struct stub stub)
 {
 	uint32_t where = emit_short(&t->e, 0xe3);
 
+	assert(t->shorts < SHORTS_MAX);
 	stub.back = t->e.at;
 	t->pending[t->shorts].where = where;
 	t->pending[t->shorts++].stub = stub_add(t, stub);

@@ -45,7 +45,7 @@ struct stub {
 
 #define STEPS_MAX 96          /* of a fast copy */
 #define PATH_MAX 32
-#define STUBS_MAX (3 * STEPS_MAX + 8)
+#define STUBS_MAX (5 * STEPS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
 #define SHORTS_MAX 12
 
 struct pending {            /* a short jump to a stub that needs an island within its reach */
