@@ -165,6 +165,7 @@ struct result {
 	unsigned changes;
 	struct x86_cpu cpu;
 	uint64_t entries; /* into a guest that the host itself runs, as far as an engine counts them */
+	uint64_t hot;     /* blocks of bt's that ran often */
 	char *text;
 };
 
@@ -190,8 +191,8 @@ static bool make_machine(struct machine *m, const char *guest, const char *engin
 	       !boot_load(m->vm, &m->request);
 }
 
-/* From the statistics: "kvm.entries N". */
-static uint64_t entries(struct vm *vm)
+/* From the statistics: the number behind this name. */
+static uint64_t statistic(struct vm *vm, const char *name)
 {
 	char *text = NULL, *at;
 	size_t size;
@@ -200,9 +201,9 @@ static uint64_t entries(struct vm *vm)
 
 	stats_print(vm, f);
 	fclose(f);
-	at = strstr(text, ".entries ");
+	at = strstr(text, name);
 	if (at)
-		value = strtoull(at + strlen(".entries "), NULL, 10);
+		value = strtoull(at + strlen(name), NULL, 10);
 	free(text);
 	return value;
 }
@@ -225,7 +226,8 @@ static void end_machine(struct machine *m, struct result *r)
 		}
 		r->hash = vm_hash(m->vm);
 		r->cpu = m->vm->vcpu[0]->core.cpu;
-		r->entries = entries(m->vm);
+		r->entries = statistic(m->vm, ".entries ");
+		r->hot = statistic(m->vm, "bt.hot ");
 	}
 	if (m->board.debugcon)
 		m->board.debugcon->ops->stop(m->board.debugcon);
@@ -302,12 +304,14 @@ static void run_timed(struct vm *vm, const char *const *engines, unsigned count,
 	vm_wait(vm);
 }
 
+static bool by_time; /* changes come by the host's time, also where engines count */
+
 /* length 0: without changes. */
 static struct result run(const char *guest, unsigned cpus, const char *const *engines, unsigned count, uint64_t length)
 {
 	struct machine m;
 	struct result r = { 0 };
-	bool exact = cpus == 1;
+	bool exact = cpus == 1 && !by_time;
 
 	for (unsigned i = 0; i < count; i++)
 		exact &= counts(engines[i]);
@@ -324,6 +328,8 @@ static struct result run(const char *guest, unsigned cpus, const char *const *en
 static uint64_t one_seed;
 /* Compare memory and registers, too: for a guest that does not arm timers or set the TSC amid everything (see end_machine). */
 static bool whole = true;
+
+static bool hot_code; /* there has to be some */
 
 /* Says what is another, for who looks for the reason. */
 static void differences(const struct result *got, const struct result *want)
@@ -347,8 +353,8 @@ static void compare(const char *guest, unsigned cpus, const char *const *engines
 {
 	char names[100] = "";
 	unsigned done = 0;
-	uint64_t entered = 0;
-	bool exact = cpus == 1, same = true;
+	uint64_t entered = 0, hot = 0;
+	bool exact = cpus == 1 && !by_time, same = true;
 	uint64_t number = one_seed ? one_seed : 1000;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -361,6 +367,7 @@ static void compare(const char *guest, unsigned cpus, const char *const *engines
 		got = run(guest, cpus, engines, count, want->instructions);
 		done += got.changes;
 		entered += got.entries;
+		hot += got.hot;
 		same = got.end == want->end && got.value == want->value && !strcmp(got.text, want->text);
 		if (exact && whole)
 			same &= got.hash == want->hash && got.instructions == want->instructions;
@@ -372,7 +379,9 @@ static void compare(const char *guest, unsigned cpus, const char *const *engines
 	}
 	ok(same && done, "%s: %u changes of engine (%s), last seed %lu: %s", guest, done, names, number,
 	   exact && whole ? "memory, processor and output are the same" : "the output is the same");
-	if (!exact && cpus == 1)
+	if (hot_code)
+		ok(hot, "%s: bt had hot code (%lu blocks)", guest, hot);
+	else if (!exact && cpus == 1)
 		ok(entered, "%s: the kernel ran some of it (%lu entries)", guest, entered);
 }
 
@@ -452,6 +461,27 @@ static void test_all(const char *guest)
 	free(want.text);
 }
 
+/* Loops that are hot under bt, left and come back to at any moment: after a count of instructions, and where bt does not count. */
+static void test_hot(const char *guest, const char *words)
+{
+	static const char *const engines[] = { "interp", "bt" };
+	const struct engine *bt = engine_find("bt");
+	struct engine_report report = { 0 };
+	struct result want;
+
+	if (bt->probe(&report) || !report.usable)
+		return;
+	guest_words = words;
+	hot_code = whole = true;
+	want = run(guest, 1, engines, 1, 0);
+	compare(guest, 1, engines, 2, &want, CHANGES);
+	by_time = true;
+	compare(guest, 1, engines, 2, &want, CHANGES);
+	by_time = hot_code = false;
+	guest_words = "";
+	free(want.text);
+}
+
 static void test_smp(void)
 {
 	static const char *const reference[] = { "interp" };
@@ -492,12 +522,18 @@ int main(int argc, char **argv)
 	if (argc > 2)
 		one_seed = strtoull(argv[2], NULL, 0) - 1;
 	if (argc > 1) {
-		(strcmp(argv[1], "matrix") ? test_all : test_pairs)(argv[1]);
+		if (!strcmp(argv[1], "hot") || !strcmp(argv[1], "random") || !strcmp(argv[1], "legacy-random"))
+			test_hot(argv[1], !strcmp(argv[1], "hot") ? "" : "10000 30");
+		else
+			(strcmp(argv[1], "matrix") ? test_all : test_pairs)(argv[1]);
 		return done();
 	}
 	test_pairs("matrix");
 	for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
 		test_all(others[i]);
+	test_hot("hot", "");
+	test_hot("random", "10000 30");
+	test_hot("legacy-random", "20000 30");
 	test_smp();
 	return done();
 }
