@@ -63,6 +63,7 @@ struct kvm_vcpu {
 	bool completion;               /* an I/O exit was answered: the kernel finishes the instruction at the next entry */
 	bool flush;                    /* translations changed while the kernel did not look */
 	bool current;                  /* run->s.regs has the registers as they are */
+	unsigned refused;              /* groups that the kernel would not take when they were loaded: core.cpu has them */
 	uint64_t interp_until;         /* instructions; until then the interpreter goes on */
 	uint64_t stretch;              /* how many it is given after a failure */
 	uint64_t entered;              /* host time when run() was entered, ns */

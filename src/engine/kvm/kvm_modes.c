@@ -152,7 +152,7 @@ void kvm_failed(struct vcpu *vcpu)
 	struct kvm_vcpu *k = kvm_vcpu_of(vcpu);
 	bool soon = kvm_now() - k->entered < SOON_NS;
 
-	kvm_store_state(vcpu, X86_GPRS | X86_FLAGS | X86_SEGMENTS | X86_CONTROL);
+	vcpu_state(vcpu, X86_GPRS | X86_FLAGS | X86_SEGMENTS | X86_CONTROL);
 	x86_mode_update(&vcpu->core);
 	count(k, name_of(vcpu, k), 1);
 	k->stretch = soon ? MIN(MAX(k->stretch * 2, STRETCH_MIN), STRETCH_MAX) : MAX(k->stretch / 2, STRETCH_MIN);

@@ -143,8 +143,15 @@ static int handle_exit(struct vcpu *vcpu, struct kvm_vcpu *k, const struct run_l
 
 /* --- entries --- */
 
-/* A state that the kernel does not take (CS with both D and L outside long mode, say, which a processor shrugs off) is like one that the processor
- * refuses. It stays in the shared page, where it is fetched from. */
+/* A state that the kernel does not take (CS with the L bit outside long mode, say, which a processor shrugs off) is like one that the processor
+ * refuses. */
+static void refuse(struct kvm_vcpu *k)
+{
+	k->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	k->run->fail_entry.hardware_entry_failure_reason = 0;
+}
+
+/* What the kernel does not take from the shared page stays there, and is fetched from there. */
 static int enter(struct kvm_vcpu *k)
 {
 	int result;
@@ -153,8 +160,7 @@ static int enter(struct kvm_vcpu *k)
 	result = ioctl(k->fd, KVM_RUN, 0) < 0 ? -errno : 0;
 	k->current = true;
 	if (result == -EINVAL && k->run->kvm_dirty_regs) {
-		k->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
-		k->run->fail_entry.hardware_entry_failure_reason = 0;
+		refuse(k);
 		return 0;
 	}
 	k->run->kvm_dirty_regs = 0;
@@ -307,6 +313,13 @@ int kvm_run_vcpu(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exi
 	int error = 0;
 
 	kvm_entered(k);
+	if (k->refused) {
+		vcpu_changed(vcpu, k->refused);
+		k->refused = 0;
+		refuse(k);
+		give_up(vcpu, exit);
+		return 0;
+	}
 	if (limit->step)
 		error = step(k, true);
 	if (error >= 0)

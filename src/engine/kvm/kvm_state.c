@@ -193,14 +193,12 @@ static int load_sregs(struct vcpu *vcpu)
 	if (!inside && vcpu_env.rdmsr(&vcpu->core, MSR_APIC_BASE, &apic_base))
 		s->apic_base = apic_base;
 	int error = flush(vcpu, s);
-	if (error >= 0 && has_pdptes(cpu)) {
-		k->run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_SREGS;
-		error = load_pdptes(vcpu, s);
-		if (error >= 0)
-			return 0;
-	}
-	/* One that the kernel does not take is refused on entry, too: see enter(). */
-	return error < 0 && !(error == -EINVAL && shared(vcpu)) ? error : set(vcpu, KVM_SYNC_X86_SREGS, KVM_SET_SREGS, s);
+	if (error < 0)
+		return error;
+	if (!has_pdptes(cpu))
+		return set(vcpu, KVM_SYNC_X86_SREGS, KVM_SET_SREGS, s);
+	k->run->kvm_dirty_regs &= ~(uint64_t)KVM_SYNC_X86_SREGS;
+	return load_pdptes(vcpu, s);
 }
 
 static int load_xcr0(struct vcpu *vcpu)
@@ -451,6 +449,7 @@ int kvm_load_state(struct vcpu *vcpu, unsigned groups)
 {
 	int error = kvm_complete(vcpu);
 
+	kvm_vcpu_of(vcpu)->refused &= ~groups;
 	for (unsigned n = 0; n < ARRAY_SIZE(parts) && error >= 0; n++) {
 		unsigned rest = parts[n].groups & ~groups & vcpu->held;
 		if (!(parts[n].groups & groups))
@@ -462,7 +461,10 @@ int kvm_load_state(struct vcpu *vcpu, unsigned groups)
 	}
 	if (error >= 0 && (groups & X86_MSRS))
 		error = kvm_load_msrs(vcpu);
-	return MIN(error, 0);
+	if (error != -EINVAL)
+		return MIN(error, 0);
+	kvm_vcpu_of(vcpu)->refused |= groups; /* the interpreter's: see kvm_run_vcpu */
+	return 0;
 }
 
 int kvm_store_state(struct vcpu *vcpu, unsigned groups)
