@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A block: guest code from an address on, up to what must end it, and the host code for it: how it is entered, its instructions (translate.c), what is out
  * of line. */
-#include <string.h>
 #include "engine/bt/translate.h"
 #include "util/log.h"
 
@@ -28,7 +27,9 @@ static bool is_vector(const struct insn *i)
 	return i->op >= X86_OP_FADD || (i->op >= X86_OP_FXSAVE && i->op <= X86_OP_XRSTOR64);
 }
 
-static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned available)
+/* The bytes of each instruction are copied to where they are in the block, and only there looked at: another processor may be writing there, and what is
+ * looked at twice would be one instruction at first, another then. */
+static unsigned decode(struct translation *t, uint8_t bytes[BT_BLOCK_MAX * 15], const uint8_t *memory, unsigned available)
 {
 	struct bt *bt = t->bt;
 	struct bt_block *b = t->block;
@@ -40,9 +41,8 @@ static unsigned decode(struct translation *t, const uint8_t *bytes, unsigned ava
 		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
 		rec->insn.offset = b->bytes;
 		rec->insn.index = (uint8_t)b->count;
-		uint8_t copy[15];
-		unsigned n = x86_code_copy(copy, bytes + b->bytes, available - b->bytes);
-		n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], copy, n, b->mode);
+		unsigned n = x86_code_copy(bytes + b->bytes, memory + b->bytes, available - b->bytes);
+		n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes, n, b->mode);
 		if (!n)
 			break;
 		ends = ends_block(bt, &rec->insn);
@@ -126,15 +126,11 @@ void translate_prologue(struct translation *t)
 
 /* --- the block --- */
 
-/* Guest memory is read once: another processor may be writing there, and what is looked at twice would be one instruction at first, another
- * then. */
 bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsigned available)
 {
 	struct translation t; /* some fields are large */
 	uint8_t bytes[BT_BLOCK_MAX * 15];
 
-	available = MIN(available, (unsigned)sizeof(bytes));
-	memcpy(bytes, memory, available);
 	t.e = (struct emit){ .base = bt->code, .at = bt->code_used };
 	t.bt = bt;
 	t.block = b;
@@ -144,7 +140,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	t.width = (b->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
 	t.narrow = bt_mode_narrow(b->mode);
 	b->insn = bt->insns;
-	if (!decode(&t, bytes, available))
+	if (!decode(&t, bytes, memory, available))
 		return false;
 	b->code = t.e.at;
 	translate_prologue(&t);
