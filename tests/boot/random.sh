@@ -42,6 +42,9 @@ for guest in 'random 10000 300' 'legacy-random 20000 300'; do
         check "$name: and many by a page fault, some of them late" "$out" test "$(awk '$2 == 14 && $4 != "1770"' <<<"$out" | wc -l)" -gt 10
         loops "$name" "$first" "$count" bt 1
         same "$name: bt comes to the same"
+        loops "$name" "$first" "$count" bt,cache=2M 1 --stats
+        same "$name: and with a code cache that is too small"
+        check "$name: which was emptied in parts" "$err" test "$(awk '$1 == "bt.evicted.parts" { print $2 }' <<<"$err")" -gt 32
         loops "$name" "$first" "$count" bt 1 --clock instructions
         same "$name: and with instructions counted"
         [[ $name == random ]] || continue

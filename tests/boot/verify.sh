@@ -23,6 +23,12 @@ for engine in $(engines); do
         contains "--verify $engine: they are equal" "$err" 'were equal at each of'
         contains "--verify $engine: the output is there once" "$out" "x86_64
 $(seq 2000 | md5sum)"
+        if [[ $engine == bt ]]; then
+                INITRAMFS="$scratch/initramfs" BOOT_SECONDS=280 boot_linux linux-cloud '' 'for n in 1 2; do /anywhere; /anywhere; done' \
+                        --verify bt,cache=2M --verify-every 50000 --memory 256M
+                booted '--verify bt,cache=2M'
+                contains '--verify bt,cache=2M: they are equal' "$err" 'were equal at each of'
+        fi
         INITRAMFS="$scratch/initramfs" BOOT_SECONDS=280 boot_linux linux-cloud '' 'for n in 1 2 3 4 5 6; do /anywhere; /anywhere; done' \
                 --verify "$engine" --verify-every 50000 --memory 256M
         booted "--verify $engine: programs at other addresses each time"

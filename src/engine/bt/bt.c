@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include "engine/bt/bt.h"
 #include "util/log.h"
+#include "util/options.h"
 
 #define CHECK(constant, field) _Static_assert((constant) + BT_STATE_SIZE == offsetof(struct bt_state, field), #field)
 CHECK(BT_RUN_MASK, run_mask);
@@ -211,6 +212,28 @@ static void vm_fini_(struct vm *vm)
 	vm->engine_data[BT_SLOT] = NULL;
 }
 
+static int take_options(struct bt_vm *shared, const char *options)
+{
+	char word[64];
+
+	shared->cache_size = BT_CODE_SIZE;
+	while (options && option_word(&options, word, sizeof(word))) {
+		if (!strncmp(word, "cache=", 6) && !option_size(word + 6, &shared->cache_size) && shared->cache_size >= BT_CODE_LEAST &&
+		    shared->cache_size <= BT_CODE_SIZE)
+			continue;
+		log_error("engine bt has no option '%s'; it has cache=SIZE, from 2M to 32M: of code that is kept for each processor", word);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int check_options(const char *options)
+{
+	struct bt_vm scratch;
+
+	return take_options(&scratch, options);
+}
+
 static int vm_init_(struct vm *vm)
 {
 	struct bt_vm *shared;
@@ -223,7 +246,9 @@ static int vm_init_(struct vm *vm)
 		return -ENOMEM;
 	vm->engine_data[BT_SLOT] = shared;
 	bt_signals_init();
-	error = code_pages_init(&shared->pages, vm, &pages_model);
+	error = take_options(shared, vm->engine_options[BT_SLOT]);
+	if (!error)
+		error = code_pages_init(&shared->pages, vm, &pages_model);
 	if (!error)
 		error = view_init(shared, &vm->memory);
 	if (error)
@@ -308,6 +333,7 @@ const struct engine bt_engine = {
 	.slot = BT_SLOT,
 	.preference = 20,
 	.counts_if_asked = true,
+	.check_options = check_options,
 	.kick_suffices = true,
 	.probe = probe,
 	.vm_init = vm_init_,

@@ -92,6 +92,7 @@ struct bt_block {
 	uint32_t insn;                /* index of the first bt_insn */
 	uint16_t count, bytes;
 	bool dead;
+	bool in_table;                /* the jump table may lead to it (by doors it is known from them) */
 	uint8_t trips;                /* of a loop to its own start: how often it mostly goes round, if that is seldom and known; else 0 */
 	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is one of them */
 	uint32_t doors;               /* of such a block, index + 1 */
@@ -101,9 +102,10 @@ struct bt_block {
 	uint32_t members;             /* of fast copies of other blocks, index + 1 */
 };
 
+#define BT_NO_BLOCK 0xffffffffu
 struct bt_door {                      /* how a block for any linear address is entered by the jump table: for one address */
 	uint64_t rip;
-	uint32_t block, code;
+	uint32_t block, code;         /* BT_NO_BLOCK: it is closed */
 	uint32_t patch;               /* offset of the displacement of its jump to the block */
 	uint32_t next;                /* of the same block, index + 1 */
 };
@@ -114,14 +116,20 @@ struct bt_fast {                      /* what a block that runs often was transl
 	uint32_t place, places;       /* index of the first bt_place, how many */
 	uint32_t jump_entry, entry, body; /* those of the plain copy */
 };
-struct bt_member { uint32_t fast, next; }; /* a block is part of a fast copy, index; and of others, index + 1 */
+struct bt_member { uint32_t fast, next, block; }; /* a block is part of a fast copy, index; and of others, index + 1 */
 struct bt_place { uint32_t code, insn; }; /* from here on host code is of this bt_insn */
+
+struct bt_fill {                      /* how far the code cache and what belongs to it are filled: evict.c */
+	uint32_t code, insn, block, exit, door, fast, place, member;
+};
+#define BT_PARTS 32                   /* of the cache: the oldest one is emptied when room is wanted */
 
 struct bt_page {                      /* guest-physical page that blocks were made from */
 	gpa_t page;
 	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
 	uint32_t first, seconds;      /* index + 1 */
 	bool anywhere;                /* was seen at several linear addresses: new blocks are for any */
+	uint64_t swept;               /* bt.evictions, when it last was looked through for blocks to be evicted */
 	uint64_t linear;              /* the page of their rip, one for all: so what is relative to RIP differs by what it seems to */
 	struct bt_page *next;
 };
@@ -158,7 +166,7 @@ enum bt_cause {
 	BT_ELSE,                      /* an exec function did it */
 	BT_CAUSES
 };
-enum bt_flush_cause { BT_FLUSH_FULL, BT_FLUSH_CHANGES, BT_FLUSH_ENGINE, BT_FLUSH_COUNTING, BT_FLUSH_CAUSES };
+enum bt_flush_cause { BT_FLUSH_CHANGES, BT_FLUSH_ENGINE, BT_FLUSH_COUNTING, BT_FLUSH_CAUSES };
 
 struct bt_sampler {                   /* stats.c */
 	pthread_t thread;
@@ -169,6 +177,7 @@ struct bt_sampler {                   /* stats.c */
 };
 
 struct bt_vm {                        /* shared by a VM's processors */
+	uint64_t cache_size;          /* of each processor, bytes */
 	uint8_t *ro;                  /* a second view of the memfd that cannot be written */
 	void *ro_map;
 	size_t ro_size;
@@ -210,6 +219,11 @@ struct bt {
 	uint32_t exits;
 	struct bt_door *door;
 	uint32_t doors;
+	uint32_t part_size;           /* bytes of code; evict.c */
+	unsigned part;                /* the counters above are of this one, and stay below: */
+	struct bt_fill end;
+	struct bt_fill filled[BT_PARTS]; /* the other parts, up to these */
+	uint64_t evictions;           /* changes whenever blocks may have gone for good, and their numbers are others' */
 	uint32_t hash[1 << BT_HASH_BITS];
 	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
 	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1, and for which address */
@@ -236,6 +250,7 @@ struct bt {
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
+		uint64_t evicted, evicted_parts, evicting_ns, evicting_ns_most; /* blocks; the last two: how long that took */
 		uint64_t quick, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
@@ -295,6 +310,10 @@ void bt_entries_set(struct bt *, struct bt_block *, uint32_t jump_entry, uint32_
 void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
 void bt_jumps_clear(struct bt *, unsigned which);
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
+/* Drops the blocks of the page whose numbers are in this range, and forgets a page that has none left. */
+void bt_page_evict(struct bt *, gpa_t page, const struct bt_fill *first, const struct bt_fill *end);
+/* The exit leads nowhere any more. */
+void bt_exit_unlink(struct bt *, uint32_t exit);
 void bt_cache_flush(struct bt *, enum bt_flush_cause);
 /* The instruction whose host code is at this offset; NULL: none. */
 struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
@@ -307,18 +326,33 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 	return (uint16_t)crc;
 }
 
+/* evict.c -- The parts of the cache. Empty, and to be filled from the front: */
+void bt_parts_begin(struct bt *);
+/* Goes on in the next part, and drops what is in it. A block that was dropped is `dead`, and nothing may run it, until its number is given to another one.
+ * Own thread, where no translated code is to go on but from the start of a block that is found afterwards. */
+void bt_parts_advance(struct bt *);
+/* Of the code cache's bytes, and what else is there at this index, in a part. */
+struct bt_fill bt_part_start(const struct bt *, unsigned part);
+struct bt_fill bt_part_end(const struct bt *, unsigned part); /* as far as it is filled */
+
 /* door.c -- Offset of the code by which the jump table leads to a block for any address, at this one; 0: there is no room. */
 uint32_t bt_door_get(struct bt *, struct bt_block *, uint64_t rip);
 /* The block has another entry. */
 void bt_doors_lead(struct bt *, const struct bt_block *);
 /* The jump table leads to the block no more. */
 void bt_doors_close(struct bt *, struct bt_block *);
+/* These doors are no more. */
+void bt_doors_evict(struct bt *, uint32_t first, uint32_t end);
 
 /* block.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
  * could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *memory, unsigned available);
 /* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */
 bool bt_heat_up(struct bt *, struct bt_block *);
+/* Is there room for one in this part of the cache? */
+bool bt_heat_room(const struct bt *);
+/* These fast copies are no more, nor that blocks are members of them. */
+void bt_fasts_evict(struct bt *, const struct bt_fill *first, const struct bt_fill *end);
 /* No fast copy that the block is in is entered any more. */
 void bt_traces_drop(struct bt *, struct bt_block *);
 /* stats.c -- Counters. The sampler's thread; bt NULL: look at that processor no more. */
@@ -339,7 +373,8 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
 #define BT_BLOCK_ROOM 24576
 #define BT_DOOR_ROOM 80
-#define BT_CODE_SIZE (32u * MiB)
+#define BT_CODE_SIZE (32u * MiB)      /* the most, and the default */
+#define BT_CODE_LEAST (2u * MiB)      /* BT_FAST_ROOM has to be in a part */
 #define BT_INSNS_MAX (BT_CODE_SIZE / 32)
 #define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
 #define BT_EXITS_MAX (BT_BLOCKS_MAX * 2)

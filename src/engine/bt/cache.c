@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The code cache of a processor: finding, linking and dropping blocks. Host code is written one block after the other until the cache is full;
- * then all of it goes. A dropped block can no longer be found, but its code stays, so that what runs may end. */
+ * then the oldest goes (evict.c). A dropped block can no longer be found, but its code stays until then, so that what runs may end. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +32,8 @@ int bt_cache_init(struct bt *bt)
 	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
 	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
 	bt->door = reserve(BT_DOORS_MAX * sizeof(*bt->door), rw);
+	bt->part_size = (uint32_t)align_down(bt->shared->cache_size / BT_PARTS, X86_PAGE_SIZE);
+	bt_parts_begin(bt);
 	bt->memo = x86_memo_new(bt->vcpu->core.model);
 	return bt->memo && bt->code && bt->insn && bt->block && bt->exit && bt->door && bt->fast && bt->place && bt->member ? 0 : -ENOMEM;
 }
@@ -80,6 +82,7 @@ void bt_jump_set(struct bt *bt, struct bt_block *b, uint64_t rip)
 	bt->state->jumps[which][slot] = entry;
 	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
 	bt->jump_rip[which][slot] = rip;
+	b->in_table = !b->anywhere;
 	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
 		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
 	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
@@ -198,7 +201,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
 		bt_jumps_clear(bt, which);
 	}
-	bt->code_used = bt->insns = bt->blocks = bt->exits = bt->doors = bt->fasts = bt->places = bt->members = 0;
+	bt_parts_begin(bt);
 	bt->stat.flushes++;
 	bt->stat.flushed_cache[cause]++;
 	trace(code, "translations of cpu%u flushed", bt->vcpu->index);
@@ -224,8 +227,8 @@ static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, str
 
 static bool full(const struct bt *bt)
 {
-	return bt->code_used + BT_BLOCK_ROOM > BT_CODE_SIZE || bt->insns + BT_BLOCK_MAX + 1 > BT_INSNS_MAX || bt->blocks == BT_BLOCKS_MAX ||
-	       bt->exits + 2 * BT_BLOCK_MAX > BT_EXITS_MAX || bt->doors == BT_DOORS_MAX;
+	return bt->code_used + BT_BLOCK_ROOM > bt->end.code || bt->insns + BT_BLOCK_MAX + 1 > bt->end.insn || bt->blocks == bt->end.block ||
+	       bt->exits + 2 * BT_BLOCK_MAX > bt->end.exit || bt->doors == bt->end.door;
 }
 
 /* The instruction at RIP continues on the next page. */
@@ -256,8 +259,6 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 	struct x86_core *core = &bt->vcpu->core;
 	unsigned offset = gpa & (X86_PAGE_SIZE - 1);
 
-	if (full(bt))
-		bt_cache_flush(bt, BT_FLUSH_FULL);
 	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
 	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
@@ -287,8 +288,11 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	uint32_t mode = core->mode;
 	enum wanted wanted = !may_float(rip, mode) ? HERE : !from ? EITHER : from->anywhere ? ANYWHERE : HERE;
 	bool elsewhere = false;
-	struct bt_block *b = look_up(bt, gpa, rip, mode, wanted, &elsewhere);
+	struct bt_block *b;
 
+	if (full(bt))
+		bt_parts_advance(bt);
+	b = look_up(bt, gpa, rip, mode, wanted, &elsewhere);
 	if (b)
 		return b;
 	if (!entry.host || !memory_find(bt->vcpu->vm, entry.page))
@@ -299,9 +303,9 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	return b;
 }
 
-static struct bt_insn *insn_in_fast(struct bt *bt, uint32_t offset)
+static struct bt_insn *insn_in_fast(struct bt *bt, unsigned part, uint32_t offset)
 {
-	uint32_t low = 0, high = bt->fasts;
+	uint32_t low = bt_part_start(bt, part).fast, high = bt_part_end(bt, part).fast;
 
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
@@ -310,7 +314,7 @@ static struct bt_insn *insn_in_fast(struct bt *bt, uint32_t offset)
 		else
 			high = middle;
 	}
-	if (high == low || offset < bt->fast[low].code || offset >= bt->fast[low].code_end)
+	if (high <= low || offset < bt->fast[low].code || offset >= bt->fast[low].code_end)
 		return NULL;
 	for (unsigned n = bt->fast[low].places; n--;)
 		if (bt->place[bt->fast[low].place + n].code <= offset)
@@ -318,9 +322,9 @@ static struct bt_insn *insn_in_fast(struct bt *bt, uint32_t offset)
 	return NULL;
 }
 
-static struct bt_insn *insn_in_plain(struct bt *bt, uint32_t offset)
+static struct bt_insn *insn_in_plain(struct bt *bt, unsigned part, uint32_t offset)
 {
-	uint32_t low = 0, high = bt->blocks;
+	uint32_t low = bt_part_start(bt, part).block, high = bt_part_end(bt, part).block;
 
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
@@ -329,7 +333,7 @@ static struct bt_insn *insn_in_plain(struct bt *bt, uint32_t offset)
 		else
 			high = middle;
 	}
-	if (high == low || offset >= bt->block[low].code_end)
+	if (high <= low || offset >= bt->block[low].code_end)
 		return NULL;
 	for (unsigned n = bt->block[low].count; n--;)
 		if (bt->insn[bt->block[low].insn + n].code <= offset)
@@ -339,8 +343,10 @@ static struct bt_insn *insn_in_plain(struct bt *bt, uint32_t offset)
 
 struct bt_insn *bt_insn_at(struct bt *bt, uint32_t offset)
 {
-	struct bt_insn *rec = insn_in_fast(bt, offset);
-	return rec ? rec : insn_in_plain(bt, offset);
+	unsigned part = offset / bt->part_size;
+	struct bt_insn *rec = part < BT_PARTS ? insn_in_fast(bt, part, offset) : NULL;
+
+	return rec || part >= BT_PARTS ? rec : insn_in_plain(bt, part, offset);
 }
 
 /* --- linking --- */
@@ -370,7 +376,7 @@ void bt_entries_set(struct bt *bt, struct bt_block *b, uint32_t jump_entry, uint
 {
 	void **jump = &bt->state->jumps[b->mode & MODE_USER ? 0 : 1][bt_jump_slot(b->rip)];
 
-	if (!b->anywhere && *jump == bt->code + b->jump_entry)
+	if (b->in_table && *jump == bt->code + b->jump_entry)
 		*jump = bt->code + jump_entry;
 	b->jump_entry = jump_entry;
 	b->entry = entry;
@@ -390,22 +396,41 @@ static void unlink_from(uint32_t *list, struct bt *bt, uint32_t number, size_t n
 		*list = *(uint32_t *)((char *)&bt->block[number - 1] + next);
 }
 
-static void kill_block(struct bt *bt, struct bt_block *b)
+void bt_exit_unlink(struct bt *bt, uint32_t exit)
 {
-	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(b->rip);
+	uint32_t *at;
+
+	if (!bt->exit[exit].to)
+		return;
+	for (at = &bt->block[bt->exit[exit].to - 1].incoming; *at != exit + 1; at = &bt->exit[*at - 1].next)
+		;
+	*at = bt->exit[exit].next;
+	bt->exit[exit].to = 0;
+}
+
+/* What goes: blocks with bytes from first to last, among these; and exits, which need not lead elsewhere then. */
+struct doomed {
+	uint64_t first, last;
+	uint32_t block, block_end;
+	uint32_t exit, exit_end;
+};
+
+static void kill_block(struct bt *bt, struct bt_block *b, const struct doomed *d)
+{
+	void **jump = &bt->state->jumps[b->mode & MODE_USER ? 0 : 1][bt_jump_slot(b->rip)];
 
 	unlink_from(bucket_of(bt, b->gpa), bt, (uint32_t)(b - bt->block) + 1, offsetof(struct bt_block, same_hash));
 	for (uint32_t at = b->incoming; at; at = bt->exit[at - 1].next) {
 		bt->exit[at - 1].to = 0;
-		patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
+		if (at - 1 < d->exit || at - 1 >= d->exit_end)
+			patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
 	}
 	b->incoming = 0;
 	bt_traces_drop(bt, b);
 	bt_doors_close(bt, b);
-	if (!b->anywhere && bt->state->jumps[which][slot] == bt->code + b->jump_entry)
-		bt->state->jumps[which][slot] = (void *)(uintptr_t)bt_dispatch_entry;
+	if (b->in_table && *jump == bt->code + b->jump_entry)
+		*jump = (void *)(uintptr_t)bt_dispatch_entry;
 	b->dead = true;
-	bt->stat.invalidated++;
 }
 
 static void remove_from_page(struct bt *bt, gpa_t page, struct bt_block *b, bool second)
@@ -417,41 +442,62 @@ static void remove_from_page(struct bt *bt, gpa_t page, struct bt_block *b, bool
 			    second ? offsetof(struct bt_block, same_second) : offsetof(struct bt_block, same_page));
 }
 
-static void invalidate_in_page(struct bt *bt, struct bt_page *p, uint64_t first, uint64_t last)
+static bool is_doomed(const struct doomed *d, uint32_t block, uint64_t start, uint64_t end)
 {
-	uint64_t lines = 0;
-	uint32_t next;
+	return start <= d->last && end >= d->first && block >= d->block && block < d->block_end;
+}
 
-	if (!(p->lines & lines_of(first, last)))
-		return;
-	for (uint32_t at = p->first; at; at = next) {
-		struct bt_block *b = &bt->block[at - 1];
+/* How many went. */
+static unsigned drop_in_page(struct bt *bt, struct bt_page *p, const struct doomed *d)
+{
+	unsigned dropped = 0;
+
+	p->lines = 0;
+	for (uint32_t *at = &p->first; *at;) {
+		struct bt_block *b = &bt->block[*at - 1];
 		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MIN(start + b->bytes, X86_PAGE_SIZE) - 1;
-		next = b->same_page;
-		if (start > last || end < first) {
-			lines |= lines_of(start, end);
+		if (!is_doomed(d, *at - 1, start, end)) {
+			p->lines |= lines_of(start, end);
+			at = &b->same_page;
 			continue;
 		}
-		remove_from_page(bt, p->page, b, false);
+		*at = b->same_page;
 		if (b->second != ~0ULL)
 			remove_from_page(bt, b->second, b, true);
-		kill_block(bt, b);
+		kill_block(bt, b, d);
+		dropped++;
 	}
-	for (uint32_t at = p->seconds; at; at = next) {
-		struct bt_block *b = &bt->block[at - 1];
+	for (uint32_t *at = &p->seconds; *at;) {
+		struct bt_block *b = &bt->block[*at - 1];
 		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MAX(start + b->bytes, X86_PAGE_SIZE + 1) - X86_PAGE_SIZE - 1;
-		next = b->same_second;
-		if (end < first) {
-			lines |= lines_of(0, end);
+		if (!is_doomed(d, *at - 1, 0, end)) {
+			p->lines |= lines_of(0, end);
+			at = &b->same_second;
 			continue;
 		}
-		remove_from_page(bt, p->page, b, true);
+		*at = b->same_second;
 		remove_from_page(bt, align_down(b->gpa, X86_PAGE_SIZE), b, false);
-		kill_block(bt, b);
+		kill_block(bt, b, d);
+		dropped++;
 	}
-	p->lines = lines;
-	p->anywhere &= lines != 0;
-	trace(code, "page %#lx: bytes %#lx to %#lx changed", p->page, first, last);
+	p->anywhere &= p->lines != 0;
+	return dropped;
+}
+
+void bt_page_evict(struct bt *bt, gpa_t page, const struct bt_fill *first, const struct bt_fill *end)
+{
+	struct doomed d = { 0, X86_PAGE_SIZE - 1, first->block, end->block, first->exit, end->exit };
+	struct bt_page **slot = page_slot(bt, page), *p = *slot;
+
+	if (!p || p->swept == bt->evictions)
+		return;
+	p->swept = bt->evictions;
+	bt->stat.evicted += drop_in_page(bt, p, &d);
+	if (p->lines)
+		return;
+	code_holder_remove(&bt->holder, page);
+	*slot = p->next;
+	free(p);
 }
 
 void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
@@ -460,8 +506,10 @@ void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
 		gpa_t page = align_down(gpa, X86_PAGE_SIZE);
 		uint64_t first = gpa - page, n = MIN(len, X86_PAGE_SIZE - first);
 		struct bt_page *p = *page_slot(bt, page);
-		if (p)
-			invalidate_in_page(bt, p, first, first + n - 1);
+		if (p && (p->lines & lines_of(first, first + n - 1))) {
+			bt->stat.invalidated += drop_in_page(bt, p, &(struct doomed){ first, first + n - 1, 0, UINT32_MAX, 0, 0 });
+			trace(code, "page %#lx: bytes %#lx to %#lx changed", page, first, first + n - 1);
+		}
 		if (!p || !p->lines)
 			code_holder_remove(&bt->holder, page);
 		gpa += n;

@@ -41,7 +41,7 @@ uint32_t bt_door_get(struct bt *bt, struct bt_block *b, uint64_t rip)
 
 	if (door)
 		return door->code;
-	if (bt->doors == BT_DOORS_MAX || bt->code_used + BT_DOOR_ROOM > BT_CODE_SIZE)
+	if (bt->doors == bt->end.door || bt->code_used + BT_DOOR_ROOM > bt->end.code)
 		return 0;
 	door = &bt->door[bt->doors++];
 	*door = (struct bt_door){ .rip = rip, .block = (uint32_t)(b - bt->block), .next = b->doors };
@@ -64,12 +64,36 @@ void bt_doors_lead(struct bt *bt, const struct bt_block *b)
 		emit_patch(&e, bt->door[at - 1].patch, b->entry);
 }
 
+static void forget(struct bt *bt, const struct bt_door *door)
+{
+	void **jump = &bt->state->jumps[0][bt_jump_slot(door->rip)];
+
+	if (*jump == bt->code + door->code)
+		*jump = (void *)(uintptr_t)bt_dispatch_entry;
+}
+
 void bt_doors_close(struct bt *bt, struct bt_block *b)
 {
 	for (uint32_t at = b->doors; at; at = bt->door[at - 1].next) {
-		void **jump = &bt->state->jumps[0][bt_jump_slot(bt->door[at - 1].rip)];
-		if (*jump == bt->code + bt->door[at - 1].code)
-			*jump = (void *)(uintptr_t)bt_dispatch_entry;
+		forget(bt, &bt->door[at - 1]);
+		bt->door[at - 1].block = BT_NO_BLOCK;
 	}
 	b->doors = 0;
+}
+
+/* What is newer comes earlier in a block's list: the oldest part's doors end it. */
+void bt_doors_evict(struct bt *bt, uint32_t first, uint32_t end)
+{
+	for (uint32_t n = first; n < end; n++) {
+		if (bt->door[n].block == BT_NO_BLOCK)
+			continue;
+		uint32_t *at = &bt->block[bt->door[n].block].doors;
+		while (*at && (*at <= first || *at > end))
+			at = &bt->door[*at - 1].next;
+		for (uint32_t old = *at; old; old = bt->door[old - 1].next) {
+			forget(bt, &bt->door[old - 1]);
+			bt->door[old - 1].block = BT_NO_BLOCK;
+		}
+		*at = 0;
+	}
 }

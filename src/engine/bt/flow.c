@@ -55,7 +55,7 @@ void flow_exit(struct translation *t, int cc, uint64_t target)
 {
 	struct bt *bt = t->bt;
 
-	if (flow_in_page(t, target) && bt->exits < BT_EXITS_MAX) {
+	if (flow_in_page(t, target) && bt->exits < bt->end.exit) {
 		uint32_t index = bt->exits++;
 		bt->exit[index] = (struct bt_exit){ .block = (uint32_t)(t->block - bt->block), .rip = target };
 		bt->exit[index].patch = emit_jump(&t->e, cc);

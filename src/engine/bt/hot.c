@@ -278,10 +278,10 @@ static void write_copy(struct translation *t, const uint8_t *page, struct bt_fas
 	} while (t->wanted != t->kept);
 }
 
-static bool room(const struct bt *bt)
+bool bt_heat_room(const struct bt *bt)
 {
-	return bt->code_used + BT_FAST_ROOM <= BT_CODE_SIZE && bt->exits + 2 * STEPS_MAX <= BT_EXITS_MAX && bt->fasts < BT_FASTS_MAX &&
-	       bt->places + STEPS_MAX <= BT_PLACES_MAX && bt->members + PATH_MAX <= BT_MEMBERS_MAX;
+	return bt->code_used + BT_FAST_ROOM <= bt->end.code && bt->exits + 2 * STEPS_MAX <= bt->end.exit && bt->fasts < bt->end.fast &&
+	       bt->places + STEPS_MAX <= bt->end.place && bt->members + PATH_MAX <= bt->end.member;
 }
 
 /* What is in the block's page at this moment: another processor may be writing to it. False: there is none. */
@@ -318,7 +318,7 @@ static void note_members(struct bt *bt, const struct plan *plan)
 		struct bt_block *b = &bt->block[plan->path[n]];
 		if (b->members && bt->member[b->members - 1].fast == bt->fasts)
 			continue;
-		bt->member[bt->members++] = (struct bt_member){ .fast = bt->fasts, .next = b->members };
+		bt->member[bt->members++] = (struct bt_member){ .fast = bt->fasts, .next = b->members, .block = plan->path[n] };
 		b->members = bt->members;
 	}
 }
@@ -332,7 +332,7 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	struct plan plan;
 
 	bt->heat[b - bt->block] = BT_HEAT_NEVER;
-	if (b->dead || b->second != ~0ULL || !room(bt) || !page_copy(bt, b, page))
+	if (b->dead || b->second != ~0ULL || !bt_heat_room(bt) || !page_copy(bt, b, page))
 		return false;
 	bt_phase_set(bt, BT_TRANSLATING);
 	t.e = (struct emit){ .base = bt->code };
@@ -387,4 +387,21 @@ void bt_traces_drop(struct bt *bt, struct bt_block *b)
 	b->members = 0;
 	if (b->fast)
 		cool_down(bt, b);
+}
+
+void bt_fasts_evict(struct bt *bt, const struct bt_fill *first, const struct bt_fill *end)
+{
+	for (uint32_t n = first->fast; n < end->fast; n++) {
+		struct bt_block *head = &bt->block[bt->fast[n].block];
+		if (head->fast == n + 1)
+			cool_down(bt, head);
+	}
+	/* Of a block that is gone, the list is another's, or empty: this is not in it. */
+	for (uint32_t n = first->member; n < end->member; n++) {
+		uint32_t *at = &bt->block[bt->member[n].block].members;
+		while (*at && *at != n + 1)
+			at = &bt->member[*at - 1].next;
+		if (*at)
+			*at = bt->member[n].next;
+	}
 }

@@ -384,7 +384,7 @@ void *bt_c_link(struct bt_state *s, uint32_t number)
 	struct bt *bt = arrive(s);
 	struct bt_exit *exit = &bt->exit[number];
 	struct bt_block *from = &bt->block[exit->block], *b;
-	uint64_t flushes = bt->stat.flushes;
+	uint64_t evictions = bt->evictions;
 
 	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = from->anywhere ? s->page | (exit->rip & ~X86_PAGE_MASK) : exit->rip;
 	bt->state->count = bt->vcpu->core.icount - bt->limit;
@@ -396,7 +396,7 @@ void *bt_c_link(struct bt_state *s, uint32_t number)
 		return NULL;
 	}
 	s->page = bt->vcpu->core.cpu.gpr[X86_GPR_RIP] & X86_PAGE_MASK;
-	if (bt->stat.flushes == flushes && !from->dead && b->second == ~0ULL && b->mode == from->mode && b->anywhere == from->anywhere &&
+	if (bt->evictions == evictions && !from->dead && b->second == ~0ULL && b->mode == from->mode && b->anywhere == from->anywhere &&
 	    align_down(b->gpa, X86_PAGE_SIZE) == align_down(from->gpa, X86_PAGE_SIZE))
 		bt_exit_link(bt, exit, b);
 	return resume(bt, b->entry);
@@ -424,6 +424,16 @@ void *bt_c_hot(struct bt_state *s, uint32_t insn)
 	struct bt *bt = arrive(s);
 	struct bt_block *b = &bt->block[bt->insn[insn].block];
 
+	if (!bt_heat_room(bt)) {
+		uint64_t rip = bt_block_rip(bt, b);
+		bt_parts_advance(bt);
+		if (b->dead) {
+			bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = rip;
+			if (bt->counting)
+				bt->vcpu->core.icount -= b->count;
+			return onward(bt);
+		}
+	}
 	return resume(bt, bt_heat_up(bt, b) ? b->body : bt->insn[insn].code);
 }
 

@@ -142,13 +142,21 @@ static void print_flushes(const struct vm *vm, FILE *out)
 		[FLUSH_WRITES] = "writes",
 	};
 	static const char *const caches[BT_FLUSH_CAUSES] = {
-		[BT_FLUSH_FULL] = "full", [BT_FLUSH_CHANGES] = "changes", [BT_FLUSH_ENGINE] = "engine", [BT_FLUSH_COUNTING] = "counting",
+		[BT_FLUSH_CHANGES] = "changes", [BT_FLUSH_ENGINE] = "engine", [BT_FLUSH_COUNTING] = "counting",
 	};
 
+	uint64_t most = 0;
+
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		most = MAX(most, bt_of(vm->vcpu[n]) ? bt_of(vm->vcpu[n])->stat.evicting_ns_most : 0);
 	for (unsigned n = 0; n < ARRAY_SIZE(tables); n++)
 		row(out, "table_flush.", tables[n], SUM(flushed_table[n]));
 	for (unsigned n = 0; n < BT_FLUSH_CAUSES; n++)
 		row(out, "cache_flush.", caches[n], SUM(flushed_cache[n]));
+	row(out, "", "evicted", SUM(evicted));
+	row(out, "evicted.", "parts", SUM(evicted_parts));
+	row(out, "evicted.", "ns", SUM(evicting_ns));
+	row(out, "evicted.", "ns_most", most);
 }
 
 static void print_times(const struct vm *vm, FILE *out)
