@@ -251,7 +251,7 @@ struct bt {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
 		uint64_t evicted, evicted_parts, evicting_ns, evicting_ns_most; /* blocks; the last two: how long that took */
-		uint64_t quick, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
+		uint64_t quick, quick_dispatches, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
 };
@@ -324,6 +324,28 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 
 	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
 	return (uint16_t)crc;
+}
+/* Of the blocks at this address: index into bt.hash. */
+static inline unsigned bt_bucket(gpa_t gpa)
+{
+	return (unsigned)((gpa * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS));
+}
+/* As bt_jump_set, with the block's entry, or that of its door. */
+static inline void bt_jump_put(struct bt *bt, struct bt_block *b, uint64_t rip, uint32_t code)
+{
+	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
+	void *entry = bt->code + code;
+
+	if (bt->state->jumps[which][slot] == entry)
+		return;
+	bt->state->jumps[which][slot] = entry;
+	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
+	bt->jump_rip[which][slot] = rip;
+	b->in_table = !b->anywhere;
+	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
+		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
+	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
+		bt->jumps_count[which]++;
 }
 
 /* evict.c -- The parts of the cache. Empty, and to be filled from the front: */
@@ -399,6 +421,8 @@ void bt_fp_leave(struct bt *);
 
 /* quick.c -- Called by enter.S as well, but with the guest's vector registers in place, which it leaves alone. NULL: bt_c_exec is to be called. */
 void *bt_quick(struct bt_state *, uint32_t insn);
+/* The same for a jump to an address that the jump table has nothing for, or something else. NULL: bt_c_dispatch. */
+void *bt_quick_dispatch(struct bt_state *);
 
 /* signal.c -- Takes SIGSEGV, SIGBUS and SIGFPE of translated code. */
 void bt_signals_init(void);

@@ -73,20 +73,10 @@ void bt_cache_fini(struct bt *bt)
 
 void bt_jump_set(struct bt *bt, struct bt_block *b, uint64_t rip)
 {
-	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
 	uint32_t code = b->anywhere ? bt_door_get(bt, b, rip) : b->jump_entry;
-	void *entry = bt->code + code;
 
-	if (!code || bt->state->jumps[which][slot] == entry)
-		return;
-	bt->state->jumps[which][slot] = entry;
-	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
-	bt->jump_rip[which][slot] = rip;
-	b->in_table = !b->anywhere;
-	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
-		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
-	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
-		bt->jumps_count[which]++;
+	if (code)
+		bt_jump_put(bt, b, rip, code);
 }
 
 void bt_jumps_clear(struct bt *bt, unsigned which)
@@ -141,7 +131,7 @@ static uint64_t lines_of(uint64_t first, uint64_t last)
 
 static uint32_t *bucket_of(struct bt *bt, gpa_t gpa)
 {
-	return &bt->hash[(gpa * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS)];
+	return &bt->hash[bt_bucket(gpa)];
 }
 
 /* What a block may be like: for any address of its page, for this one only, or either. */

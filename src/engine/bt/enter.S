@@ -102,7 +102,6 @@ resume_quick:
 	ENTRY bt_exec_entry, bt_c_exec
 	ENTRY bt_miss_entry, bt_c_miss
 	ENTRY bt_segv_entry, bt_c_segv
-	ENTRY bt_dispatch_entry, bt_c_dispatch
 	ENTRY bt_link_entry, bt_c_link
 	ENTRY bt_poll_entry, bt_c_poll
 	ENTRY bt_fpu_entry, bt_c_fpu
@@ -137,23 +136,28 @@ resume_quick:
 	mov %rdx, 8*15(%r15)
 .endm
 
-	.globl bt_quick_entry
-	.type bt_quick_entry, @function
+/* First what leaves vector registers alone; if that does not do it, the other function. */
+.macro QUICK name, quick, function
+	.globl \name
+	.type \name, @function
 	.p2align 4
-bt_quick_entry:
+\name:
 	mov %r15, BT_ADDRESS(%rsp)
-	lea bt_c_exec(%rip), %r15
+	lea \function(%rip), %r15
 	SAVE
 	mov %rsp, %rbx
 	lea -BT_STATE_SIZE(%rsp), %rdi
 	mov BT_ARGUMENT(%rsp), %esi
 	mov BT_C_STACK(%rsp), %rsp
-	call bt_quick
+	call \quick
 	test %rax, %rax
 	jnz resume_quick
 	mov %rbx, %rsp
 	jmp leave_vectors
-	.size bt_quick_entry, . - bt_quick_entry
+	.size \name, . - \name
+.endm
+	QUICK bt_quick_entry, bt_quick, bt_c_exec
+	QUICK bt_dispatch_entry, bt_quick_dispatch, bt_c_dispatch
 
 	.p2align 4
 leave:

@@ -24,6 +24,49 @@ static bool keys_hold(const struct bt *bt, unsigned which, uint32_t mode)
 	return bt->generation[0] == core->mapping_generation && bt->generation[1] == core->supervisor_generation && bt->mode[which] == mode;
 }
 
+/* The block at this address and the entry by which a jump table leads to it, where that is known: its page was fetched from, and one for any address
+ * has a door among the last ones. */
+static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, uint32_t *code)
+{
+	const struct x86_core *core = &bt->vcpu->core;
+	const struct fetch_entry *e = &core->fetch[(rip >> X86_PAGE_SHIFT) & (FETCH_ENTRIES - 1)];
+	gpa_t gpa = e->page + (rip & ~X86_PAGE_MASK);
+
+	if (e->tag != ((rip & X86_PAGE_MASK) | (mode & MODE_USER ? 1 : 0)))
+		return NULL;
+	for (uint32_t at = bt->hash[bt_bucket(gpa)]; at; at = bt->block[at - 1].same_hash) {
+		struct bt_block *b = &bt->block[at - 1];
+		if (b->gpa != gpa || b->mode != mode || b->second != ~0ULL || b->dead)
+			continue;
+		*code = b->jump_entry;
+		if (!b->anywhere && b->rip == rip)
+			return b;
+		uint32_t door = b->anywhere ? b->doors : 0;
+		for (unsigned n = 0; door && n < 4; n++, door = bt->door[door - 1].next)
+			if (bt->door[door - 1].rip == rip) {
+				*code = bt->door[door - 1].code;
+				return b;
+			}
+	}
+	return NULL;
+}
+
+void *bt_quick_dispatch(struct bt_state *s)
+{
+	struct bt *bt = bt_of(vcpu_of(s->core));
+	uint32_t mode = s->core->mode, code;
+	struct bt_block *b;
+
+	if (bt->holder.has_changes || !keys_hold(bt, mode & MODE_USER ? 0 : 1, mode))
+		return NULL;
+	b = find(bt, s->address, mode, &code);
+	if (!b)
+		return NULL;
+	bt_jump_put(bt, b, s->address, code);
+	bt->stat.quick_dispatches++;
+	return bt->code + code;
+}
+
 static uint64_t arithmetic(const struct bt_state *s)
 {
 	return (s->aflags >> 8 & (FLAGS_ARITH & 0xff)) | (s->aflags & 1 ? FLAG_OF : 0);
@@ -256,20 +299,16 @@ static bool segments_stay(const struct x86_cpu *cpu)
 
 /* The instruction that the handler of a fault returns to runs at once: see start() in run.c. It must not be that nobody ever looks whether the processor
  * is wanted. */
-static bool may_run_at_once(const struct bt *bt, unsigned which, uint64_t rip)
+static struct bt_block *block_at_once(struct bt *bt, uint64_t rip, uint32_t mode)
 {
 	const struct bt_state *s = bt->state;
-	unsigned slot = bt_jump_slot(rip);
+	uint32_t code;
 
-	return s->jumps[which][slot] != (void *)(uintptr_t)bt_dispatch_entry && bt->jump_rip[which][slot] == rip &&
-	       *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0;
+	return *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0 ? find(bt, rip, mode, &code) : NULL;
 }
 
-static void *at_once(struct bt *bt, unsigned which)
+static void *at_once(struct bt *bt, const struct bt_block *b)
 {
-	unsigned slot = bt_jump_slot(bt->state->address);
-	struct bt_block *b = &bt->block[bt->jump_block[which][slot] - 1];
-
 	bt->state->page = bt->state->address & X86_PAGE_MASK;
 	if (bt->counting)
 		bt->state->count += b->count;
@@ -288,11 +327,13 @@ static void *iret(struct bt *bt, const struct bt_insn *rec)
 	if ((core->mode & MODE_USER) || rec->insn.osize != size || (size == 8 && (core->mode & MODE_CODE) != MODE_CODE64) || cpu->nmi_blocked ||
 	    (cpu->rflags & FLAG_NT) || !read_frame(core, size, &f))
 		return NULL;
-	unsigned cpl = f.cs & 3, which = cpl ? 0 : 1;
-	bool resumes = f.flags & FLAG_RF;
+	unsigned cpl = f.cs & 3;
+	uint32_t mode = cpl ? core->mode | MODE_USER : core->mode;
+	struct bt_block *b = NULL;
 	if ((cpl && cpl != 3) || !code_segment(bt, (uint16_t)f.cs, cpl, &cs) || (f.flags & (FLAG_TF | FLAG_AC | FLAG_NT | FLAG_VM)) ||
-	    ((f.flags & FLAG_IF) && event_waits(bt)) || (size == 8 && !x86_canonical(f.rip)) || (resumes && !may_run_at_once(bt, which, f.rip)) ||
-	    !keys_hold(bt, which, cpl ? core->mode | MODE_USER : core->mode))
+	    ((f.flags & FLAG_IF) && event_waits(bt)) || (size == 8 && !x86_canonical(f.rip)) || !keys_hold(bt, cpl ? 0 : 1, mode))
+		return NULL;
+	if ((f.flags & FLAG_RF) && !(b = block_at_once(bt, f.rip, mode)))
 		return NULL;
 	if (cpl || size == 8) {
 		if ((f.rsp & (size - 1)) || !stack_segment(bt, (uint16_t)f.ss, cpl, &ss) || (cpl && !segments_stay(cpu)))
@@ -305,7 +346,7 @@ static void *iret(struct bt *bt, const struct bt_insn *rec)
 	cpu->seg[SEG_CS] = cs;
 	bt->state->address = f.rip;
 	void *to = arrive(bt, cpl, (flags_of(bt->state) & ~mask) | (f.flags & mask & ~FLAG_RF));
-	return resumes ? at_once(bt, which) : to;
+	return b ? at_once(bt, b) : to;
 }
 
 /* Of the task's privilege 0, if that is a TSS of 32 bits. */

@@ -183,6 +183,7 @@ void bt_stats(struct vm *vm, FILE *out)
 	row(out, "", "undefined_again", SUM(undefined));
 	fprintf(out, "bt.table_flushes %lu\nbt.page_flushes %lu\nbt.interpreted %lu\n", SUM(table_flushes), SUM(page_flushes), SUM(steps));
 	row(out, "", "quick", SUM(quick));
+	row(out, "", "quick_dispatches", SUM(quick_dispatches));
 	print_reasons(vm, out);
 	print_flushes(vm, out);
 	print_times(vm, out);
