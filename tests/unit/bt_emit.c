@@ -67,6 +67,8 @@ static void own(void)
 	is(&e, "rorx rcx, r15, 0x03");
 	emit_rorx32(&e, HOST_X, HOST_T, 2);
 	is(&e, "rorx ecx, r15d, 0x02");
+	emit_sarx(&e, true, HOST_X, RAX, HOST_X);
+	is(&e, "sarx rcx, rax, rcx");
 	emit_shrx32(&e, HOST_X, HOST_T, HOST_SHIFT_12);
 	is(&e, "shrx ecx, r15d, r14d");
 	ok(bt_jump_slot(0x123456789abcdef0) == 0x2b3e, "what it hashes to: %#x", bt_jump_slot(0x123456789abcdef0));

@@ -369,6 +369,8 @@ void bt_doors_evict(struct bt *, uint32_t first, uint32_t end);
 /* block.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
  * could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *memory, unsigned available);
+/* bits.c -- BT, BTS, BTR or BTC of a bit in memory whose number is in a register? */
+bool bt_is_bit_string(const struct insn *);
 /* hot.c -- Makes the fast copy of a block, which the block's entries then lead to. False: not now. */
 bool bt_heat_up(struct bt *, struct bt_block *);
 /* Is there room for one in this part of the cache? */

@@ -134,15 +134,18 @@ static void rorx(struct emit *e, bool w, unsigned to, unsigned from, unsigned co
 void emit_rorx(struct emit *e, unsigned to, unsigned from, unsigned count) { rorx(e, true, to, from, count); }
 void emit_rorx32(struct emit *e, unsigned to, unsigned from, unsigned count) { rorx(e, false, to, from, count); }
 
-void emit_shrx32(struct emit *e, unsigned to, unsigned from, unsigned count_reg)
+static void shift(struct emit *e, unsigned pp, bool w, unsigned to, unsigned from, unsigned count_reg)
 {
 	struct operand rm = operand_reg(from);
 
 	write(e, to);
-	emit_vex(e, 2, 3, false, false, to, count_reg, &rm);
+	emit_vex(e, 2, pp, w, false, to, count_reg, &rm);
 	emit8(e, 0xf7);
 	emit_modrm(e, to, &rm);
 }
+
+void emit_sarx(struct emit *e, bool w, unsigned to, unsigned from, unsigned count_reg) { shift(e, 2, w, to, from, count_reg); }
+void emit_shrx32(struct emit *e, unsigned to, unsigned from, unsigned count_reg) { shift(e, 3, false, to, from, count_reg); }
 
 void emit_crc32(struct emit *e, unsigned to, unsigned from)
 {

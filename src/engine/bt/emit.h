@@ -67,6 +67,7 @@ void emit_crc32(struct emit *, unsigned to, unsigned from);
 void emit_rorx(struct emit *, unsigned to, unsigned from, unsigned count);
 /* Of the lower 32 bits */
 void emit_rorx32(struct emit *, unsigned to, unsigned from, unsigned count);
+void emit_sarx(struct emit *, bool w, unsigned to, unsigned from, unsigned count_reg);
 void emit_shrx32(struct emit *, unsigned to, unsigned from, unsigned count_reg);
 /* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);

@@ -334,6 +334,8 @@ static gva_t written_at(struct x86_core *core, const struct insn *i)
 	else if (i->flags & INSN_ADDRESS32)
 		sum = (uint32_t)sum;
 	sum += push ? 0 : core->cpu.seg[i->seg].base;
+	if (bt_is_bit_string(i)) /* of 4 or 8 bytes */
+		sum += (uint64_t)(i->size == 8 ? (int64_t)*x86_gpr_at(core, i->src) >> 6 : (int32_t)*x86_gpr_at(core, i->src) >> 5) * i->size;
 	return x86_linear_wrap(core, sum);
 }
 

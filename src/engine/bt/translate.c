@@ -220,10 +220,6 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 	case X86_OP_CLD: case X86_OP_STD: case X86_OP_SALC: case X86_OP_LDMXCSR: case X86_OP_STMXCSR:
 	case X86_OP_PAUSE: /* which makes room for other processors */
 		return false;
-	case X86_OP_BT: case X86_OP_BTS: case X86_OP_BTR: case X86_OP_BTC:
-		if (i->form == FORM_MR) /* the register reaches beyond the operand */
-			return false;
-		break;
 	default:
 		break;
 	}
@@ -363,7 +359,8 @@ static bool in_slot(const struct x86_shape *s)
 /* Is its memory operand one that again() may find by a group? */
 bool translate_plain_operand(const struct insn *i, const struct x86_shape *s)
 {
-	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || is_nop(i) || is_x87(s) || !s->has_memory || s->other_memory)
+	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || is_nop(i) || is_x87(s) || !s->has_memory || s->other_memory ||
+	    bt_is_bit_string(i))
 		return false;
 	switch (i->op) {
 	case X86_OP_LEA: case X86_OP_PUSH: case X86_OP_POP: case X86_OP_LEAVE:
@@ -499,6 +496,8 @@ static bool native(struct translation *t, const struct insn *i)
 	long_forms(i, &s);
 	if (!translatable(t, i, &s))
 		return false;
+	if (bt_is_bit_string(i))
+		return bits_emit(t, i, &s);
 	if (i->op == X86_OP_LEA)
 		return lea(t, i);
 	if (i->op == X86_OP_MOV && (writes(&s.reg, RSP) || writes(&s.rm, RSP)))

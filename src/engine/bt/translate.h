@@ -151,6 +151,9 @@ bool group_operand(struct translation *, const struct insn *i, enum access, int3
 bool translate_insn(struct translation *);
 bool translate_plain_operand(const struct insn *, const struct x86_shape *);
 
+/* bits.c -- Writes an operation on one bit of a string in memory; false: the exec function has to do it. */
+bool bits_emit(struct translation *, const struct insn *, const struct x86_shape *);
+
 /* block.c -- How a block, or a fast copy, is entered. */
 void translate_prologue(struct translation *);
 /* The next block begins, without an entry: counts its instructions, unless somebody wants the processor. */
