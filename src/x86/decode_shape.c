@@ -64,6 +64,23 @@ static void shape_operand(struct x86_shape *s, const ZydisDecodedOperand *op)
 	}
 }
 
+/* It is written down again in 64-bit code: is it the same there? Other code ignores VEX.W where that makes a general register, or what would be one but
+ * is in memory, one of 64 bits, and the fourth bit of a register in an immediate. SDM 2, 2.3.5.4 and 2.3.8 */
+static bool same_in_64bit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops, const uint8_t *bytes, const struct x86_model *model)
+{
+	ZydisDecoder decoder = decode_decoder(MODE_CODE64 | MODE_LONG, model);
+	ZydisDecodedOperand wide_ops[ZYDIS_MAX_OPERAND_COUNT];
+	ZydisDecodedInstruction wide;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, z->length, &wide, wide_ops)) || wide.length != z->length ||
+	    wide.mnemonic != z->mnemonic || wide.operand_count_visible != z->operand_count_visible)
+		return false;
+	for (unsigned n = 0; n < z->operand_count_visible; n++)
+		if (wide_ops[n].size != ops[n].size || (ops[n].encoding == ZYDIS_OPERAND_ENCODING_IS4 && wide_ops[n].reg.value != ops[n].reg.value))
+			return false;
+	return true;
+}
+
 bool x86_decode_shape(struct x86_shape *s, const uint8_t *bytes, unsigned length, uint32_t mode, const struct x86_model *model)
 {
 	ZydisDecoder decoder = decode_decoder(mode, model);
@@ -74,6 +91,8 @@ bool x86_decode_shape(struct x86_shape *s, const uint8_t *bytes, unsigned length
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, bytes, length, &z)) ||
 	    z.encoding > ZYDIS_INSTRUCTION_ENCODING_VEX || z.encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW ||
 	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &z, ops, z.operand_count)))
+		return false;
+	if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && (mode & MODE_CODE) != MODE_CODE64 && !same_in_64bit(&z, ops, bytes, model))
 		return false;
 	*s = (struct x86_shape){ .vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX, .opcode = z.opcode };
 	switch (z.opcode_map) {
