@@ -231,6 +231,76 @@ static void registers(void)
 	fix(s);
 }
 
+/* [base + (index << scale) + disp], for a few accesses in a row. */
+static void indexed(unsigned size, uint32_t op, unsigned reg, unsigned base, unsigned index, unsigned scale, int disp)
+{
+	if (size == 2)
+		b(0x66);
+	rex(size, reg, index, base, byte_regs);
+	opcode(op);
+	b(0x40 | (reg & 7) << 3 | 4);
+	b(scale << 6 | (index & 7) << 3 | (base & 7));
+	b((uint8_t)disp);
+}
+
+/* Makes an index, which is below 0x1000, smaller, in a way that all of the register shows, or only a part of it. */
+static void cut(unsigned x)
+{
+	unsigned size = pick(2) ? 1 : 1u << pick(loop->wide ? 4 : 3), other = data();
+	bool byte = size == 1;
+
+	if (byte && !loop->wide && x > RBX)
+		return;
+	byte_regs = byte;
+	switch (pick(5)) {
+	case 0: rr(byte ? 4 : size, 0x0fb6, x, RAX + pick(4)); break;                     /* movzx */
+	case 1: rr(size, byte ? 0x80 : 0x83, 4, x), b(pick(0x80)); break;                 /* and */
+	case 2: rr(size, byte ? 0xc0 : 0xc1, 5, x), b(byte ? pick(8) : pick(32)); break;  /* shr */
+	case 3:
+		rr(4, 0x0fb6, other, RAX + pick(4));
+		rr(size, byte ? 0x8a : 0x8b, x, other);                                    /* mov */
+		break;
+	case 4: rr(4, 0x81, 4, x), d(pick(0x900)); break;
+	}
+	byte_regs = false;
+}
+
+/* Accesses that are somewhere in a table, by an index that is small, as far as is known: below 0x1000 it always is. */
+static void table(void)
+{
+	unsigned base = pointer(), index = data(), scale = pick(3) ? pick(2) : pick(4), sizes = width();
+
+	if (pick(2))
+		rr(4, 0x81, 1, base), d(pick(2) ? 0xe00 : 0xfc0); /* near the end of its page */
+	rr(4, 0x81, 4, index), d(0xfff);
+	for (unsigned count = 3 + pick(4), n = count; n--;) {
+		unsigned reg = data();
+		if (n + 1 == count || !pick(3))
+			cut(index);
+		if (reg == index)
+			reg = RAX + (index == RAX);
+		indexed(pick(3) ? sizes : width(), pick(3) ? 0x8b : 0x89, reg, base, index, pick(6) ? scale : pick(4), (int)pick(64) - 16);
+	}
+}
+
+/* Pushes and pops, of memory too, that stay where they are. */
+static void stack(void)
+{
+	unsigned count = 3 + pick(4);
+
+	for (unsigned n = count; n--;) {
+		unsigned r = any_data();
+		if (pick(2))
+			rm_(4, 0xff, 6, 0, false, 0);
+		else
+			rex(4, 0, 0, r, false), b(0x50 | (r & 7));
+	}
+	for (unsigned n = count; n--;) {
+		unsigned r = data();
+		rex(4, 0, 0, r, false), b(0x58 | (r & 7));
+	}
+}
+
 /* --- what happens in one round only --- */
 
 static void remap(void)
@@ -358,7 +428,7 @@ static void function(void)
 static void some(unsigned n, unsigned depth)
 {
 	while (n--) {
-		unsigned k = pick(in_function ? 30 : 41);
+		unsigned k = pick(in_function ? 33 : 48);
 		unsigned r = any_data();
 		if (!in_function && !pick(12))
 			event();
@@ -366,20 +436,24 @@ static void some(unsigned n, unsigned depth)
 			memory();
 		else if (k < 30)
 			registers();
-		else if (k < 32)
-			rex(4, 0, 0, r, false), b(0x50 | (r & 7));
-		else if (k < 34)
-			r = data(), rex(4, 0, 0, r, false), b(0x58 | (r & 7));
+		else if (k < 33)
+			table();
 		else if (k < 35)
-			rr(loop->wide ? 8 : 4, 0x83, pick(2) ? 0 : 5, RSP), b(8 * pick(3));
-		else if (k < 36)
-			mask(pointer());
+			rex(4, 0, 0, r, false), b(0x50 | (r & 7));
 		else if (k < 37)
-			w(), b(0x89), b(0xe5), b(0x51), b(0xc9), mask(RBP); /* mov rbp, rsp; push rcx; leave */
+			r = data(), rex(4, 0, 0, r, false), b(0x58 | (r & 7));
 		else if (k < 38)
+			rr(loop->wide ? 8 : 4, 0x83, pick(2) ? 0 : 5, RSP), b(8 * pick(3));
+		else if (k < 39)
+			mask(pointer());
+		else if (k < 40)
+			w(), b(0x89), b(0xe5), b(0x51), b(0xc9), mask(RBP); /* mov rbp, rsp; push rcx; leave */
+		else if (k < 42)
 			system_instruction();
+		else if (k < 44)
+			stack();
 		else if (depth < 3) {
-			if (k < 40)
+			if (k < 47)
 				branch();
 			else
 				function();
