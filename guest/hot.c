@@ -65,6 +65,21 @@ static NAKED void ways(void *work) /* goes one way or the other by the bits of `
 		     "1: test $1, %dl; je 2f; add $1, %rax; jmp 3f; 2: push %rdx; add $1000, %rax; pop %rsi; 3: ror $1, %rdx; dec %rcx; jne 1b; ret");
 }
 
+/* Sums words by an index of which only a part is made small. */
+#define PARTLY(name, part)                                                                                             \
+	static NAKED void name(void *work)                                                                             \
+	{                                                                                                              \
+		asm volatile("mov (%rdi), %rsi; mov 8(%rdi), %rdx; mov 16(%rdi), %r8; xor %eax, %eax; 1: mov %edx, %ecx; movzbl %dl, %r9d\n\t" part \
+			     "\n\tadd (%rsi,%rcx), %eax; add 4(%rsi,%rcx), %eax; add 8(%rsi,%rcx), %eax; dec %r8; jne 1b; ret");       \
+	}
+PARTLY(part_and, "and $15, %cl")
+PARTLY(part_and16, "and $15, %cx")
+PARTLY(part_shr, "shr $13, %cx")
+PARTLY(part_mov, "mov %r9b, %cl")
+PARTLY(part_mov16, "mov %r9w, %cx")
+PARTLY(part_movzx, "movzbw %dl, %cx")
+#undef PARTLY
+
 /* The first three accesses and the last two are made with AC set, where a page of ring 3's may be read. */
 static NAKED void suspended(void *work)
 {
@@ -223,7 +238,7 @@ static uint64_t run(void (*code)(void *), uint64_t from, uint64_t to, uint64_t c
 	uint64_t sum;
 
 	work = (struct work){ .from = from, .to = to, .count = count };
-	asm volatile("call *%1" : "=a"(sum) : "r"(code), "D"(&work) : "rcx", "rdx", "rsi", "r8", "cc", "memory");
+	asm volatile("call *%1" : "=a"(sum) : "r"(code), "D"(&work) : "rcx", "rdx", "rsi", "r8", "r9", "cc", "memory");
 	return sum;
 }
 
@@ -249,6 +264,39 @@ static void test_table(void)
 		seen += run(table, at, 0, 20000) == want;
 	}
 	check_equal(seen, 2, "a table that is found by bytes, in one page and in two");
+}
+
+static uint32_t word_at(uint64_t at)
+{
+	uint32_t word = 0;
+	uint8_t *byte;
+	unsigned error;
+
+	for (unsigned n = 0; n < 4; n++)
+		if (byte_at(at + n, false, false, &error, &byte))
+			word |= (uint32_t)*byte << 8 * n;
+	return word;
+}
+
+static void test_parts(void)
+{
+	static void (*const probe[])(void *) = { part_and, part_and16, part_shr, part_mov, part_mov16, part_movzx };
+	static const uint32_t kept[] = { 0xffffff0f, 0xffff000f, 0xffff0007, 0xffffffff, 0xffff00ff, 0xffff00ff };
+	uint64_t seen = 0, at = VA + 0x200;
+
+	for (unsigned n = 0; n < 2 * PAGE; n += 4) {
+		uint8_t *byte;
+		unsigned error;
+		if (byte_at(VA + n, true, false, &error, &byte))
+			*(uint32_t *)byte = n * 0x9e3779b9u;
+	}
+	for (unsigned n = 0; n < ARRAY_SIZE(probe); n++)
+		for (unsigned k = 0; k < 2; k++) { /* then it is on the next page, or the page after that has 64 KiB before it */
+			uint32_t index = k ? 0xf05 : 5, by = probe[n] == part_shr ? index & 0xffff0000 : index & kept[n];
+			uint32_t want = (word_at(at + by) + word_at(at + by + 4) + word_at(at + by + 8)) * HOT;
+			seen += run(probe[n], at, index, HOT) == want;
+		}
+	check_equal(seen, 2 * ARRAY_SIZE(probe), "an index of which a part is small");
 }
 
 static void test_pushes(void)
@@ -357,6 +405,7 @@ int main(void)
 	test_fields();
 	test_copy();
 	test_table();
+	test_parts();
 	test_pushes();
 	patched(patch, (uint64_t)hot_patched - 1);
 	patched(patch_ahead, (uint64_t)hot_patched_ahead - 1);
