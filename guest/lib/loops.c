@@ -9,6 +9,7 @@
 
 static const uint8_t pointers[] = { RSI, RDI, RBX, RBP, R12 };
 static const uint8_t all_data[] = { RAX, RCX, RDX, R8, R9, R10, R11, R15, RSI, RDI, RBX, RBP, R12 };
+static const uint8_t slotted[] = { R10, R11, R15 }; /* bt has them in memory */
 static const uint8_t all_data32[] = { RAX, RCX, RDX, RSI, RDI, RBX, RBP };
 
 static const struct loop *loop;
@@ -202,7 +203,7 @@ static void registers(void)
 	unsigned r = any_data(), s = any_data(), p = pointer(), q = pointer(), whole = loop->wide ? 8 : 4;
 	static const uint16_t alu[] = { 0x01, 0x03, 0x31, 0x29, 0x11, 0x09, 0x21, 0x39, 0x85, 0x89, 0x8b };
 
-	switch (pick(24)) {
+	switch (pick(loop->wide ? 26 : 24)) {
 	case 0: case 1: rr(whole, 0x83, pick(2) ? 0 : 5, p), spot[spots++ % SPOTS] = at, b(pick(32)); break;
 	case 2: rr(whole, pick(2) ? 0x89 : 0x8b, p, q); break;
 	case 3: rr(whole, 0xff, pick(2), p); break;
@@ -226,6 +227,8 @@ static void registers(void)
 	case 21: rr(1, 0x88, pick(8), pick(4)); break; /* AH and friends as a source */
 	case 22: rr(1, 0x00, pick(4), 4 + pick(4)); break; /* ... and as a target */
 	case 23: b(0xc4), b(0xe2), b((loop->wide ? 0x83 : 0x03) | (~RCX & 15) << 3), b(0xf6), b(0xc0 | RDX << 3 | RSI), mask(RSI); break; /* MULX */
+	case 24: rr(width(), ONE(alu), ONE(slotted), ONE(slotted)); break;
+	case 25: rr(width(), 0xf7, 2 + pick(2), ONE(slotted)); break;
 	}
 	fix(r);
 	fix(s);

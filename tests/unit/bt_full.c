@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What bt makes of hot code when it has no more room: for a block, for a fast copy, for what either needs of the other tables; at every amount of room that
  * is left in the cache's first part, since each is found out at another moment. And what a fast copy does with pushes of memory. */
-#include "engine/bt/bt.h"
+#include "engine/bt/translate.h"
 #include "vm/memory.h"
 #include "vm_test.h"
 #include "bt_loop.h"
@@ -126,10 +126,10 @@ int main(void)
 	with_room("code", &bt->code_used, &bt->end.code, 4 * BT_FAST_ROOM, 983);
 	with_room("instructions", &bt->insns, &bt->end.insn, 200, 1);
 	with_room("blocks", &bt->blocks, &bt->end.block, 12, 1);
-	with_room("exits", &bt->exits, &bt->end.exit, 700, 3);
+	with_room("exits", &bt->exits, &bt->end.exit, 3 * STEPS_MAX, 7);
 	with_room("fast copies", &bt->fasts, &bt->end.fast, 6, 1);
-	with_room("places", &bt->places, &bt->end.place, 600, 7);
-	with_room("members", &bt->members, &bt->end.member, 120, 1);
+	with_room("places", &bt->places, &bt->end.place, 2 * STEPS_MAX, 7);
+	with_room("members", &bt->members, &bt->end.member, 2 * PATH_MAX, 3);
 	vm_destroy(vm);
 	return done();
 }

@@ -135,14 +135,14 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, int6
 		g->low = low;
 		g->high = high;
 		g->count++;
-		plan->group[n].last = (uint8_t)step;
+		plan->group[n].last = (uint16_t)step;
 		return n;
 	}
 	if (plan->groups == GROUPS_MAX)
 		return GROUP_NONE;
 	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .high = end, .count = 1, .epoch = a->epoch,
 							       .same = !table, .table = table };
-	plan->group[plan->groups] = (struct group){ .first = (uint8_t)step, .last = (uint8_t)step };
+	plan->group[plan->groups] = (struct group){ .first = (uint16_t)step, .last = (uint16_t)step };
 	return plan->groups++;
 }
 

@@ -60,12 +60,12 @@ static void count_trips(struct translation *t, struct bt_block *b)
 		b->trips = (uint8_t)((all + runs / 2) / runs);
 }
 
-/* Runs that are missing until it is hot. */
+/* Runs that are missing until it is hot. One that is part of a fast copy is: its runs there are not counted. */
 static uint32_t cold(const struct bt *bt, const struct bt_block *b)
 {
 	uint32_t runs = b ? bt->heat[b - bt->block] : UINT32_MAX;
 
-	return runs == BT_HEAT_NEVER ? 0 : runs; /* it has been, and may be the one at hand */
+	return runs == BT_HEAT_NEVER || (b && b->members) ? 0 : runs; /* it has been, and may be the one at hand */
 }
 
 /* How far RSP is from where it was when the path began, before its last instruction; false: that is not known. */
@@ -135,12 +135,13 @@ static struct bt_block *successor(const struct translation *t, const struct plan
 	return is_branch(&last->insn) && cold(t->bt, next) < cold(t->bt, taken) ? next : taken;
 }
 
-static bool has(const struct plan *plan, uint32_t block)
+static unsigned times(const struct plan *plan, uint32_t block)
 {
+	unsigned count = 0;
+
 	for (unsigned n = 0; n < plan->blocks; n++)
-		if (plan->path[n] == block)
-			return true;
-	return false;
+		count += plan->path[n] == block;
+	return count;
 }
 
 /* False: behind it the plain copy goes on. */
@@ -157,23 +158,23 @@ static bool add_steps(const struct bt *bt, struct plan *plan, const struct bt_bl
 }
 
 /* A loop of one block is a path of its own. In another path it goes round as often as it mostly does, if that is known. Any other loop is
- * followed from its head only. */
+ * followed wherever it is met: so its groups are those of the code around it. */
 static void find_path(struct translation *t, struct plan *plan)
 {
 	struct bt *bt = t->bt;
 	struct bt_block *head = t->block, *next;
-	unsigned rounds = 1, trips = 1;
+	unsigned rounds = 1, trips = 1, most = MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
 
 	plan->blocks = plan->steps = plan->groups = 0;
 	while (add_steps(bt, plan, t->block)) {
 		next = is_loop(bt, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
-		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > STEPS_MAX)
+		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > most)
 			break;
 		if (is_loop(bt, head) ? next != head : is_loop(bt, next) && !next->trips)
 			break;
 		if (next == head && rounds++ == (is_loop(bt, head) && head->trips ? head->trips : ROUNDS_MAX))
 			break;
-		if (next != head && next != t->block && rounds == 1 && has(plan, (uint32_t)(next - bt->block)))
+		if (next != head && next != t->block && times(plan, (uint32_t)(next - bt->block)) >= ROUNDS_MAX)
 			break;
 		if (next != t->block)
 			trips = 1;
@@ -191,12 +192,13 @@ static void place(struct translation *t, unsigned *places)
 	++*places;
 }
 
-/* Somebody may want the processor: each way back in the page looks, as those between blocks do (bt_exit_link), but to the path's own head. That one
- * is gone a few times for each time that the path is entered, and what enters it again comes from farther ahead, or from behind by another way back. */
+/* Somebody may want the processor: ways back between blocks look (bt_exit_link), and so does the first one in the path that is not to its own
+ * head. Whoever goes another one has passed it; whoever went to the head only is not before it where he leaves, and comes there again by a way back. */
 static void poll(struct translation *t, const struct bt_block *next)
 {
-	if (next->gpa > t->block->gpa || next == &t->bt->block[t->plan->path[0]])
+	if (t->polled || next->gpa > t->block->gpa || next == &t->bt->block[t->plan->path[0]])
 		return;
+	t->polled = true;
 	emit_load(&t->e, HOST_X, state_at(BT_RUN_MASK));
 	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
 }
@@ -272,6 +274,7 @@ static void write_copy(struct translation *t, const uint8_t *page, struct bt_fas
 		t->e.at = t->bt->code_used;
 		t->bt->exits = exits;
 		t->stubs = t->shorts = t->ready = 0;
+		t->polled = false;
 		t->held = t->second = GROUP_NONE;
 		translate_prologue(t);
 		write_steps(t, page, &f->places);

@@ -266,14 +266,18 @@ static bool mov_stack(struct translation *t, const struct insn *i, const struct 
 	return true;
 }
 
-/* With one instruction, if all registers are in the host's. */
+/* With one instruction, and what brings registers in. */
 static bool lea_direct(struct translation *t, const struct insn *i, unsigned to, bool wide)
 {
 	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
 	unsigned b = base ? guest_host(i->base / 8) : HOST_NONE, x = index ? guest_host(i->scaled / 8) : HOST_NONE;
 
-	if (i->asize != t->width || i->base == X86_GPR_RIP * 8 || !(base || index) || base != (b != HOST_NONE) || index != (x != HOST_NONE) || !fits32(i->disp))
+	if (i->asize != t->width || i->base == X86_GPR_RIP * 8 || !(base || index) || !fits32(i->disp))
 		return false;
+	if (base && b == HOST_NONE)
+		emit_load(&t->e, b = HOST_T, guest_slot(i->base / 8));
+	if (index && x == HOST_NONE)
+		emit_load(&t->e, x = b == HOST_T ? HOST_X : HOST_T, guest_slot(i->scaled / 8));
 	emit_op(&t->e, wide, 0x8d, to, operand_sum(b, x, i->scale, (int32_t)i->disp));
 	return true;
 }
@@ -375,7 +379,46 @@ bool translate_plain_operand(const struct insn *i, const struct x86_shape *s)
 	return s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1));
 }
 
-static bool again(struct translation *t, const struct insn *i, const struct x86_shape *s)
+/* Operations whose operands in registers may as well be in memory: the same bytes are read and written, and flags are the same. */
+static bool indifferent(unsigned op)
+{
+	switch (op) {
+	case X86_OP_ADD: case X86_OP_OR: case X86_OP_ADC: case X86_OP_SBB: case X86_OP_AND: case X86_OP_SUB: case X86_OP_XOR: case X86_OP_CMP:
+	case X86_OP_TEST: case X86_OP_MOV: case X86_OP_INC: case X86_OP_DEC: case X86_OP_NEG: case X86_OP_NOT: case X86_OP_IMUL:
+	case X86_OP_MOVZX: case X86_OP_MOVSX: case X86_OP_MOVSXD: case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR:
+		return true;
+	default:
+		return op >= X86_OP_CMOVO && op <= X86_OP_CMOVNLE;
+	}
+}
+
+/* ADD to CMP, TEST and MOV exist with their operands in either order. */
+static void turn(struct x86_shape *s)
+{
+	struct shape_register reg = s->reg;
+	bool either = s->opcode < 0x40 && (s->opcode & 7) < 4, mov = (s->opcode & ~3) == 0x88, test = (s->opcode & ~1) == 0x84;
+
+	if (s->map || s->vex || !(either || mov || test))
+		return;
+	s->opcode ^= test ? 0 : 2;
+	s->reg = s->rm;
+	s->rm = reg;
+}
+
+/* Is the register in modrm.rm used in its slot, without a way through a scratch register? 32 bits that are written clear the upper half, which
+ * a write to memory does not. */
+static bool stays_in_slot(const struct insn *i, struct x86_shape *s)
+{
+	if (s->has_memory || s->rm.kind != SHAPE_GPR || !indifferent(i->op))
+		return false;
+	if (guest_host(s->rm.number) != HOST_NONE && s->reg.kind == SHAPE_GPR && guest_host(s->reg.number) == HOST_NONE)
+		turn(s);
+	if (s->rm.written && (i->size == 4 || (s->reg.kind == SHAPE_GPR && s->reg.number == s->rm.number)))
+		return false;
+	return guest_host(s->rm.number) == HOST_NONE;
+}
+
+static bool again(struct translation *t, const struct insn *i, struct x86_shape *s)
 {
 	struct emit *e = &t->e;
 	bool high = s->reg.high || s->rm.high || s->op.high, by_rcx = reads_rcx(i) && (s->implied & BIT(RCX));
@@ -420,7 +463,7 @@ static bool again(struct translation *t, const struct insn *i, const struct x86_
 		a.borrowed = high && names(s, RCX);
 		if (a.borrowed || by_rcx)
 			a.scratch[1] = HOST_NONE;
-		rm = operand_reg(assign(t, &a, &s->rm));
+		rm = stays_in_slot(i, s) ? guest_slot(s->rm.number) : operand_reg(assign(t, &a, &s->rm));
 	}
 	if (by_rcx || a.borrowed)
 		emit_mov(e, HOST_X, HOST_GUEST_RCX);

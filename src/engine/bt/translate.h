@@ -43,8 +43,8 @@ struct stub {
 	uint64_t rip;
 };
 
-#define STEPS_MAX 96          /* of a fast copy */
-#define PATH_MAX 32
+#define STEPS_MAX 384         /* of a fast copy */
+#define PATH_MAX 128
 #define STUBS_MAX (5 * STEPS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
 #define SHORTS_MAX 12
 
@@ -58,7 +58,7 @@ struct pending {            /* a short jump to a stub that needs an island withi
 #define GROUP_NONE 0xff
 enum access { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
 struct group {
-	uint8_t first, last;  /* steps */
+	uint16_t first, last; /* steps */
 	uint8_t slot;         /* where its host address may wait */
 	uint8_t count;        /* accesses */
 	uint16_t range;       /* from its lowest byte on */
@@ -94,6 +94,7 @@ struct translation {
 	unsigned stubs;
 	struct pending pending[SHORTS_MAX];
 	unsigned shorts;
+	bool polled;          /* the copy has looked whether somebody wants the processor */
 	bool tight;           /* islands are to come early: it did not work otherwise */
 	bool too_far;         /* an island was out of reach: what was written of this instruction is no good */
 	struct x86_shape shapes[STEPS_MAX]; /* by instruction, or step */

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Code that goes round for ever is left when somebody wants the processor, whatever way it goes: random blocks that branch to each other, ahead and back, run until
+ * they are hot and are followed in each other's fast copies, in which only some ways back look for that. */
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#include "engine/bt/bt.h"
+#include "vm_test.h"
+#include "bt_loop.h"
+
+#define CODE 0x1000
+#define PROGRAMS 200
+#define RUN_US 3000      /* until it is kicked: thousands of runs of each block */
+#define PATIENCE_S 20    /* for one program, on a busy host */
+
+static struct vm *vm;
+static uint8_t code[2048];
+static unsigned used;
+
+static uint32_t next(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(*seed >> 33);
+}
+
+static void put(unsigned size, uint32_t value)
+{
+	memcpy(code + used, &value, size);
+	used += size;
+}
+
+/* Blocks of four instructions: EAX becomes another number, and one bit of it says where to go on. The low bits have short periods. */
+static void generate(uint64_t seed)
+{
+	enum { BLOCKS_MAX = 12, SIZE = 32 };
+	unsigned blocks = 2 + next(&seed) % (BLOCKS_MAX - 1);
+
+	for (unsigned n = 0; n < blocks; n++) {
+		used = n * SIZE;
+		put(2, 0xc069), put(4, 1664525);                /* imul eax, eax, 1664525 */
+		put(1, 0x05), put(4, 1013904223);               /* add eax, 1013904223 */
+		put(3, 0xe0ba0f), put(1, next(&seed) % 5);      /* bt eax, n */
+		put(2, 0x820f), put(4, next(&seed) % blocks * SIZE - (used + 4)); /* jc */
+		put(1, 0xe9), put(4, next(&seed) % blocks * SIZE - (used + 4));   /* jmp */
+	}
+}
+
+static void *kick(void *arg)
+{
+	usleep(RUN_US);
+	vcpu_kick(arg);
+	return NULL;
+}
+
+/* Returns how many blocks became hot. */
+static uint64_t run(uint64_t seed)
+{
+	static const struct run_limit no_limit = { .icount = UINT64_MAX };
+	struct vcpu *vcpu = vm->vcpu[0];
+	uint64_t hot = bt_of(vcpu)->stat.hot;
+	pthread_t thread;
+
+	memset(code, 0, sizeof(code));
+	generate(seed);
+	loop_prepare(vm, CODE, code, sizeof(code));
+	vcpu->core.cpu.gpr[RAX] = seed;
+	vcpu->core.cpu.gpr[X86_GPR_RIP] = CODE;
+	vcpu_changed(vcpu, X86_ALL_GROUPS);
+	vcpu_run_once(vcpu, &(struct run_limit){ .icount = UINT64_MAX, .step = true });
+	alarm(PATIENCE_S); /* which ends this test */
+	pthread_create(&thread, NULL, kick, vcpu);
+	vcpu_run_once(vcpu, &no_limit);
+	pthread_join(thread, NULL);
+	return bt_of(vcpu)->stat.hot - hot;
+}
+
+int main(void)
+{
+	struct engine_report report = { 0 };
+	const struct engine *bt = engine_find("bt");
+	unsigned hot = 0;
+	sigset_t alarms;
+
+	if (bt->probe(&report) || !report.usable) {
+		skip("bt - %s", report.why);
+		return done();
+	}
+	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
+	vcpu_thread_begin(vm->vcpu[0]);
+	sigemptyset(&alarms);
+	sigaddset(&alarms, SIGALRM);
+	pthread_sigmask(SIG_UNBLOCK, &alarms, NULL); /* nobody else would take it */
+	for (unsigned n = 1; n <= PROGRAMS; n++)
+		hot += run(n) > 0;
+	ok(hot > PROGRAMS / 2, "%u of %u endless programs became hot, and each was left", hot, PROGRAMS);
+	vm_destroy(vm);
+	return done();
+}
