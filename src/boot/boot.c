@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "util/log.h"
@@ -41,6 +42,8 @@ int boot_image_read(struct boot_image *image, const char *path)
 				break;
 			}
 			data = larger;
+			/* it is touched once, from the front: fewer faults of the host */
+			madvise((void *)align_up((uintptr_t)data, X86_PAGE_SIZE), align_down(room, X86_PAGE_SIZE), MADV_HUGEPAGE);
 		}
 		ssize_t got = read(fd, data + size, room - size);
 		if (got < 0 && errno == EINTR)

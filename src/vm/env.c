@@ -23,6 +23,7 @@ static uint8_t *env_page(struct x86_core *core, gpa_t gpa, enum x86_access acces
 	if (access == ACCESS_WRITE) {
 		page = offset >> X86_PAGE_SHIFT;
 		page_bits_set(m, page, PAGE_DIRTY);
+		memory_populate(m, offset, 1);
 		*traced = page_bits_get(m, page) & (PAGE_CODE | PAGE_TRANSLATED | PAGE_TRACED);
 	}
 	return m->host + offset;

@@ -128,6 +128,11 @@ int memory_init(struct vm *vm, uint64_t ram, uint64_t rom_size)
 		goto fail;
 	}
 	m->page_bits = bits;
+	m->populated = calloc(m->size / MEMORY_POPULATED / 64 + 1, sizeof(*m->populated));
+	if (!m->populated) {
+		error = -ENOMEM;
+		goto fail;
+	}
 	map = map_ram(m);
 	if (!map) {
 		error = -ENOMEM;
@@ -160,6 +165,7 @@ void memory_fini(struct vm *vm)
 		m->retired = map->older;
 		free(map);
 	}
+	free(m->populated);
 	pthread_mutex_destroy(&m->lock);
 	if (m->page_bits)
 		munmap((void *)m->page_bits, m->size / PAGE_SIZE);
@@ -168,6 +174,17 @@ void memory_fini(struct vm *vm)
 	if (m->fd >= 0)
 		close(m->fd);
 	*m = (struct memory){ .fd = -1 };
+}
+
+void memory_populate(struct memory *m, uint64_t offset, uint64_t len)
+{
+	for (uint64_t at = align_down(offset, MEMORY_POPULATED); at < offset + len; at += MEMORY_POPULATED) {
+		uint64_t chunk = at / MEMORY_POPULATED;
+		if (atomic_load_explicit(&m->populated[chunk / 64], memory_order_relaxed) & BIT(chunk % 64))
+			continue;
+		atomic_fetch_or_explicit(&m->populated[chunk / 64], BIT(chunk % 64), memory_order_relaxed);
+		madvise(m->host + at, MIN(MEMORY_POPULATED, m->size - at), MADV_POPULATE_WRITE);
+	}
 }
 
 static int insert(struct vm *vm, const struct memory_region *region)
@@ -347,6 +364,8 @@ int guest_write(struct vm *vm, gpa_t gpa, const void *data, uint64_t len)
 		return -EFAULT;
 	for (; left; at += size, from += size, left -= size) {
 		uint8_t *host = piece(vm, at, left, true, &size);
+		if (size >= MEMORY_POPULATED)
+			memory_populate(&vm->memory, memory_offset(&vm->memory, host), size);
 		copy(host, from, size);
 	}
 	memory_written(vm, gpa, len);

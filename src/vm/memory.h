@@ -61,6 +61,7 @@ struct memory {
 	uint64_t plain_start, plain_size;
 	uint64_t rom_used;     /* bytes of the memfd's ROM part, behind RAM, that regions have */
 	_Atomic(uint8_t) *page_bits;
+	_Atomic uint64_t *populated; /* by MEMORY_POPULATED bytes of the memfd, a bit each */
 	_Atomic(struct memory_map *) map;
 	bool shadowing;        /* a region of the map is MEMORY_SHADOW */
 
@@ -96,6 +97,11 @@ static inline uint64_t memory_offset(const struct memory *m, const uint8_t *host
 {
 	return (uint64_t)(host - m->host);
 }
+
+/* These bytes of the memfd are about to be written, or some of them. Memory that is touched for the first time is touched beside it soon: the host is
+ * called once for all pages near by, instead of a fault for each. That it fails, or that pages go again (a balloon), only means that they fault. Any thread. */
+#define MEMORY_POPULATED (64 * KiB)
+void memory_populate(struct memory *, uint64_t offset, uint64_t len);
 
 /* memory_window.c -- Adds a window, shown or not; it must live as long as the VM. Set-up time. */
 void memory_window_add(struct vm *, struct memory_window *);

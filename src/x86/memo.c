@@ -5,8 +5,8 @@
  * believed: a second instruction with the same beginning and other values is decoded, and must be what the copy would be. So nothing here
  * needs to know which opcodes look at their immediate in other ways (the fourth register of VBLENDVPS, a far pointer): they are
  * found out, and always decoded. SDM volume 2, chapter 2; which opcodes have a ModRM byte: appendix A. */
-#include <stdlib.h>
 #include <string.h>
+#include "util/pages.h"
 #include "x86/cpu.h"
 #include "x86/memo.h"
 
@@ -32,7 +32,7 @@ struct x86_memo {
 
 struct x86_memo *x86_memo_new(const struct x86_model *model)
 {
-	struct x86_memo *memo = calloc(1, sizeof(*memo));
+	struct x86_memo *memo = pages_map(sizeof(*memo), PROT_READ | PROT_WRITE);
 
 	if (memo)
 		memo->model = model;
@@ -41,7 +41,7 @@ struct x86_memo *x86_memo_new(const struct x86_model *model)
 
 void x86_memo_free(struct x86_memo *memo)
 {
-	free(memo);
+	pages_unmap(memo, sizeof(*memo));
 }
 
 uint64_t x86_memo_misses(const struct x86_memo *memo)

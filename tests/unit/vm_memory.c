@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "vm_test.h"
 
@@ -221,6 +222,36 @@ static void test_guards(struct vm *vm)
 	ok(ftruncate(m->fd, 4096) < 0, "the memory file cannot be made shorter");
 }
 
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+/* Fresh memory costs a call of the host for each 64 KiB, not a fault a page; a processor's own first store, too. */
+static void test_populate(struct vm *vm)
+{
+	static uint8_t data[4 * MiB] = { 1 };
+	struct x86_core *core = &vm->vcpu[0]->core;
+	bool traced;
+	long before;
+
+	if (madvise(data, 4096, MADV_POPULATE_WRITE)) {
+		skip("memory is touched at once - the host cannot do that (Linux 5.14 can)");
+		return;
+	}
+	memset(data, 1, sizeof(data));
+	before = faults();
+	guest_write(vm, 16 * MiB, data, sizeof(data));
+	ok(faults() - before < 128, "4 MiB are written with few faults (%ld)", faults() - before);
+	before = faults();
+	for (gpa_t at = 32 * MiB; at < 36 * MiB; at += X86_PAGE_SIZE)
+		*core->env->page(core, at, ACCESS_WRITE, &traced) = 1;
+	ok(faults() - before < 128, "so are 4 MiB, a page at a time, by a processor (%ld)", faults() - before);
+}
+
 static void test_refused(void)
 {
 	struct vm_config config = { .engine = "null", .memory = 500000 * GiB, .cpus = 1, .clock = CLOCK_STEPPED };
@@ -246,6 +277,7 @@ int main(void)
 	test_iov(vm);
 	test_rom(vm);
 	test_guards(vm);
+	test_populate(vm);
 	test_engine(vm, &null_engine);
 	uint64_t hash = vm_hash(vm);
 	uint8_t zero = 0, one = 1;

@@ -7,6 +7,7 @@
 #include "engine/bt/bt.h"
 #include "util/log.h"
 #include "util/options.h"
+#include "util/pages.h"
 
 #define CHECK(constant, field) _Static_assert((constant) + BT_STATE_SIZE == offsetof(struct bt_state, field), #field)
 CHECK(BT_RUN_MASK, run_mask);
@@ -102,13 +103,13 @@ static void vcpu_fini_(struct vcpu *vcpu)
 	bt_cache_fini(bt);
 	bt_table_fini(bt);
 	code_holder_fini(&bt->holder);
-	free(bt);
+	pages_unmap(bt, sizeof(*bt));
 	vcpu->engine_data[BT_SLOT] = NULL;
 }
 
 static int vcpu_init_(struct vcpu *vcpu)
 {
-	struct bt *bt = calloc(1, sizeof(*bt));
+	struct bt *bt = pages_map(sizeof(*bt), PROT_READ | PROT_WRITE);
 	int error;
 
 	if (!bt)

@@ -235,7 +235,7 @@ struct bt {
 	struct bt_log local, global;
 	uint64_t *writers;            /* by page of the memfd: the entry (index << 2 | kind) + 1 that may write it, ~0: several */
 	size_t writers_size;
-	uint64_t *populated[2];       /* by POPULATED bytes of the memfd, for the monitor's view and the other: they were mapped by the host */
+	uint64_t *seen;               /* by MEMORY_POPULATED bytes of the memfd: the host has mapped them in the view that cannot be written */
 	uint64_t large[BT_LARGE_BITS / 64]; /* 2 MiB regions (hashed) where entries are parts of large pages */
 	bool beyond_4g;               /* entries of addresses beyond 4 GiB may be filled */
 	uint64_t huge;                /* GiB regions (hashed) where entries are parts of 1 GiB pages */

@@ -4,18 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include "engine/bt/emit.h"
 #include "util/log.h"
-
-static void *reserve(size_t size, int protection)
-{
-	void *p = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return NULL;
-	madvise(p, size, MADV_HUGEPAGE); /* they are filled from the front; fewer faults of the host */
-	return p;
-}
+#include "util/pages.h"
 
 int bt_cache_init(struct bt *bt)
 {
@@ -23,15 +14,15 @@ int bt_cache_init(struct bt *bt)
 
 	/* Writable and executable at once: blocks are linked while they run, by the thread that runs them, and a second mapping for writing
 	 * would be as writable for whoever could write here. */
-	bt->code = reserve(BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat), rw | PROT_EXEC);
+	bt->code = pages_map(BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat), rw | PROT_EXEC);
 	bt->heat = bt->code ? (uint32_t *)(bt->code + BT_CODE_SIZE) : NULL;
-	bt->fast = reserve(BT_FASTS_MAX * sizeof(*bt->fast), rw);
-	bt->place = reserve(BT_PLACES_MAX * sizeof(*bt->place), rw);
-	bt->member = reserve(BT_MEMBERS_MAX * sizeof(*bt->member), rw);
-	bt->insn = reserve(BT_INSNS_MAX * sizeof(*bt->insn), rw);
-	bt->block = reserve(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
-	bt->exit = reserve(BT_EXITS_MAX * sizeof(*bt->exit), rw);
-	bt->door = reserve(BT_DOORS_MAX * sizeof(*bt->door), rw);
+	bt->fast = pages_map(BT_FASTS_MAX * sizeof(*bt->fast), rw);
+	bt->place = pages_map(BT_PLACES_MAX * sizeof(*bt->place), rw);
+	bt->member = pages_map(BT_MEMBERS_MAX * sizeof(*bt->member), rw);
+	bt->insn = pages_map(BT_INSNS_MAX * sizeof(*bt->insn), rw);
+	bt->block = pages_map(BT_BLOCKS_MAX * sizeof(*bt->block), rw);
+	bt->exit = pages_map(BT_EXITS_MAX * sizeof(*bt->exit), rw);
+	bt->door = pages_map(BT_DOORS_MAX * sizeof(*bt->door), rw);
 	bt->part_size = (uint32_t)align_down(bt->shared->cache_size / BT_PARTS, X86_PAGE_SIZE);
 	bt_parts_begin(bt);
 	bt->memo = x86_memo_new(bt->vcpu->core.model);
@@ -51,22 +42,14 @@ void bt_cache_fini(struct bt *bt)
 {
 	free_pages(bt);
 	x86_memo_free(bt->memo);
-	if (bt->code)
-		munmap(bt->code, BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat));
-	if (bt->fast)
-		munmap(bt->fast, BT_FASTS_MAX * sizeof(*bt->fast));
-	if (bt->place)
-		munmap(bt->place, BT_PLACES_MAX * sizeof(*bt->place));
-	if (bt->member)
-		munmap(bt->member, BT_MEMBERS_MAX * sizeof(*bt->member));
-	if (bt->insn)
-		munmap(bt->insn, BT_INSNS_MAX * sizeof(*bt->insn));
-	if (bt->block)
-		munmap(bt->block, BT_BLOCKS_MAX * sizeof(*bt->block));
-	if (bt->exit)
-		munmap(bt->exit, BT_EXITS_MAX * sizeof(*bt->exit));
-	if (bt->door)
-		munmap(bt->door, BT_DOORS_MAX * sizeof(*bt->door));
+	pages_unmap(bt->code, BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat));
+	pages_unmap(bt->fast, BT_FASTS_MAX * sizeof(*bt->fast));
+	pages_unmap(bt->place, BT_PLACES_MAX * sizeof(*bt->place));
+	pages_unmap(bt->member, BT_MEMBERS_MAX * sizeof(*bt->member));
+	pages_unmap(bt->insn, BT_INSNS_MAX * sizeof(*bt->insn));
+	pages_unmap(bt->block, BT_BLOCKS_MAX * sizeof(*bt->block));
+	pages_unmap(bt->exit, BT_EXITS_MAX * sizeof(*bt->exit));
+	pages_unmap(bt->door, BT_DOORS_MAX * sizeof(*bt->door));
 }
 
 /* --- the jump tables --- */

@@ -22,7 +22,6 @@
 #define GUARD (64 * KiB)
 #define EMPTY_MISSES_MAX 100000u     /* each may have made the host map a page of zeros */
 #define SEVERAL ~0ULL
-#define POPULATED (64 * KiB)
 
 /* In front of each table is a view of struct bt_state, so that RSP, which is where they meet, reaches both. */
 static int reserve(struct bt *bt, unsigned kind, int fd)
@@ -82,9 +81,8 @@ int bt_table_init(struct bt *bt)
 	bt->writers = mmap(NULL, bt->writers_size, protection, flags, -1, 0);
 	if (bt->writers == MAP_FAILED)
 		bt->writers = NULL;
-	for (unsigned view = 0; view < 2; view++)
-		bt->populated[view] = calloc(m->size / POPULATED / 64 + 1, sizeof(uint64_t));
-	return bt->local.entry && bt->global.entry && bt->writers && bt->populated[0] && bt->populated[1] ? 0 : -ENOMEM;
+	bt->seen = calloc(m->size / MEMORY_POPULATED / 64 + 1, sizeof(uint64_t));
+	return bt->local.entry && bt->global.entry && bt->writers && bt->seen ? 0 : -ENOMEM;
 }
 
 void bt_table_fini(struct bt *bt)
@@ -96,8 +94,7 @@ void bt_table_fini(struct bt *bt)
 		munmap(bt->writers, bt->writers_size);
 	free(bt->local.entry);
 	free(bt->global.entry);
-	free(bt->populated[0]);
-	free(bt->populated[1]);
+	free(bt->seen);
 }
 
 static uint64_t index_of(gva_t gva)
@@ -229,17 +226,15 @@ static void set(struct bt *bt, uint64_t logged, const uint8_t *page, bool global
 	*entry = (uint64_t)(uintptr_t)page - address_of(logged >> 2);
 }
 
-/* Memory that is touched for the first time is touched beside it soon: one call of the host instead of a fault for each page. That it fails, or that
- * pages go again (a balloon), only means that they fault. */
-static void populate(struct bt *bt, uint8_t *view, bool write, uint64_t offset)
+/* As memory_populate, for the view that cannot be written. */
+static void populate(struct bt *bt, uint64_t offset)
 {
-	const struct memory *m = &bt->vcpu->vm->memory;
-	uint64_t chunk = offset / POPULATED, *word = &bt->populated[!write][chunk / 64];
+	uint64_t chunk = offset / MEMORY_POPULATED, *word = &bt->seen[chunk / 64], size = bt->vcpu->vm->memory.size - chunk * MEMORY_POPULATED;
 
 	if (*word & BIT(chunk % 64))
 		return;
 	*word |= BIT(chunk % 64);
-	madvise(view + chunk * POPULATED, MIN(POPULATED, m->size - chunk * POPULATED), write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	madvise(bt->shared->ro + chunk * MEMORY_POPULATED, MIN(MEMORY_POPULATED, size), MADV_POPULATE_READ);
 }
 
 bool bt_table_fill(struct bt *bt, gva_t gva, bool write, bool *upgraded)
@@ -274,7 +269,10 @@ bool bt_table_fill(struct bt *bt, gva_t gva, bool write, bool *upgraded)
 		bt->large[large_of(gva) / 64] |= BIT(large_of(gva) % 64);
 	if (w.page_size > 2 * MiB)
 		bt->huge |= BIT(gva >> 30 & 63);
-	populate(bt, may_write ? m->host : bt->shared->ro, may_write, memory_offset(m, host));
+	if (may_write)
+		memory_populate(m, memory_offset(m, host), 1);
+	else
+		populate(bt, memory_offset(m, host));
 	set(bt, logged, may_write ? host : bt->shared->ro + memory_offset(m, host), w.global);
 	if (may_write)
 		note_writer(bt, logged, host);
