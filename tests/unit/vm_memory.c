@@ -222,7 +222,7 @@ static void test_guards(struct vm *vm)
 	ok(ftruncate(m->fd, 4096) < 0, "the memory file cannot be made shorter");
 }
 
-static long faults(void)
+static long minor_faults(void)
 {
 	struct rusage usage;
 
@@ -243,13 +243,13 @@ static void test_populate(struct vm *vm)
 		return;
 	}
 	memset(data, 1, sizeof(data));
-	before = faults();
+	before = minor_faults();
 	guest_write(vm, 16 * MiB, data, sizeof(data));
-	ok(faults() - before < 128, "4 MiB are written with few faults (%ld)", faults() - before);
-	before = faults();
+	ok(minor_faults() - before < 128, "4 MiB are written with few faults (%ld)", minor_faults() - before);
+	before = minor_faults();
 	for (gpa_t at = 32 * MiB; at < 36 * MiB; at += X86_PAGE_SIZE)
 		*core->env->page(core, at, ACCESS_WRITE, &traced) = 1;
-	ok(faults() - before < 128, "so are 4 MiB, a page at a time, by a processor (%ld)", faults() - before);
+	ok(minor_faults() - before < 128, "so are 4 MiB, a page at a time, by a processor (%ld)", minor_faults() - before);
 }
 
 static void test_refused(void)
