@@ -256,6 +256,10 @@ struct bt {
 	} stat;
 };
 
+/* MOVS and STOS of any size, with REP or not. */
+static inline bool bt_is_move(const struct insn *i) { return i->exec == x86_ops[X86_OP_MOVSB].forms->any; }
+static inline bool bt_is_store(const struct insn *i) { return i->exec == x86_ops[X86_OP_STOSB].forms->any; }
+
 /* In 32-bit code: an access through this segment has nothing to check but that its base counts. */
 static inline bool bt_segment_plain(const struct x86_segment *s)
 {

@@ -393,6 +393,71 @@ static void *int_n(struct bt *bt, const struct bt_insn *rec)
 	return arrive(bt, 0, flags & ~(FLAG_TF | FLAG_NT | (type == SYS_INT ? FLAG_IF : 0)));
 }
 
+/* --- strings --- */
+
+/* Forward, within pages, as many as there are but for large ones: the host's own REP, as in exec_string.c. */
+#define STRING_MAX 4096u
+
+static void move(unsigned size, void *to, void *from, uint64_t n)
+{
+	switch (size) {
+	case 1: asm volatile("rep movsb" : "+S"(from), "+D"(to), "+c"(n) : : "memory"); break;
+	case 2: asm volatile("rep movsw" : "+S"(from), "+D"(to), "+c"(n) : : "memory"); break;
+	case 4: asm volatile("rep movsl" : "+S"(from), "+D"(to), "+c"(n) : : "memory"); break;
+	default: asm volatile("rep movsq" : "+S"(from), "+D"(to), "+c"(n) : : "memory"); break;
+	}
+}
+
+static void fill(unsigned size, void *to, uint64_t value, uint64_t n)
+{
+	switch (size) {
+	case 1: asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(value) : "memory"); break;
+	case 2: asm volatile("rep stosw" : "+D"(to), "+c"(n) : "a"(value) : "memory"); break;
+	case 4: asm volatile("rep stosl" : "+D"(to), "+c"(n) : "a"(value) : "memory"); break;
+	default: asm volatile("rep stosq" : "+D"(to), "+c"(n) : "a"(value) : "memory"); break;
+	}
+}
+
+static uint64_t left_in_page(gva_t gva, unsigned size)
+{
+	return (X86_PAGE_SIZE - (gva & ~X86_PAGE_MASK)) / size;
+}
+
+/* What was done of it stays done: the exec function goes on there. */
+static void *string(struct bt *bt, const struct bt_insn *rec, const struct bt_state *s)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	const struct insn *i = &rec->insn;
+	enum tlb_kind kind = s == bt->view[TLB_USER] ? TLB_USER : s == bt->view[TLB_SUPERVISOR] ? TLB_SUPERVISOR : TLB_SUPERVISOR_AC;
+	struct tlb_set *tlb = &core->tlbs[kind]; /* core->tlb does not know of STAC */
+	bool moves = bt_is_move(i), repeats = i->flags & (INSN_REP | INSN_REPNE);
+	uint64_t *gpr = core->cpu.gpr, mask = size_mask(i->asize), left = repeats ? gpr[RCX] & mask : 1;
+	unsigned size = i->size, width = (core->mode & MODE_CODE) == MODE_CODE64 ? 8 : 4;
+
+	if ((i->flags & INSN_ADDRESS) || (moves && i->seg != SEG_FLAT) || i->asize != width || (core->cpu.rflags & FLAG_DF) || !rec->resumes ||
+	    left * size > STRING_MAX || left > STRING_MAX)
+		return NULL;
+	while (left) {
+		gva_t from = gpr[RSI] & mask, to = gpr[RDI] & mask;
+		void *source = moves ? tlb_hit(tlb->read, from, size) : NULL, *d = tlb_hit(tlb->write, to, size);
+		uint64_t n = MIN(left, left_in_page(to, size));
+		if (moves)
+			n = MIN(n, left_in_page(from, size));
+		if (!d || (moves && !source) || !n)
+			return NULL;
+		if (moves)
+			move(size, d, source, n);
+		else
+			fill(size, d, gpr[RAX], n);
+		gpr[RSI] = moves ? (from + n * size) & mask : gpr[RSI];
+		gpr[RDI] = (to + n * size) & mask;
+		gpr[RCX] = repeats ? (gpr[RCX] - n) & mask : gpr[RCX];
+		left -= n;
+	}
+	bt->stat.quick++;
+	return bt->code + rec[1].code;
+}
+
 static void *rdtsc(struct bt *bt, const struct bt_insn *rec)
 {
 	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
@@ -412,6 +477,8 @@ void *bt_quick(struct bt_state *s, uint32_t insn)
 	struct bt *bt = bt_of(vcpu_of(s->core));
 	const struct bt_insn *rec = &bt->insn[insn];
 
+	if (bt_is_move(&rec->insn) || bt_is_store(&rec->insn))
+		return string(bt, rec, s);
 	switch (rec->insn.op) {
 	case X86_OP_SYSCALL: return syscall_(bt, rec);
 	case X86_OP_SYSRET: return sysret(bt, rec);

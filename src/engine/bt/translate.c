@@ -8,17 +8,21 @@
 
 #define BT_CALL_EXEC_SIZE 9
 
-static bool is_quick(unsigned op)
+static bool is_quick(const struct insn *i)
 {
+	unsigned op = i->op;
+
+	if (bt_is_move(i) || bt_is_store(i))
+		return true;
 	return op == X86_OP_SYSCALL || op == X86_OP_SYSRET || op == X86_OP_RDTSC || op == X86_OP_SYSENTER || op == X86_OP_SYSEXIT ||
 	       op == X86_OP_INT || op == X86_OP_IRETD || op == X86_OP_IRETQ;
 }
 
-static void call_exec(struct emit *e, uint32_t id, unsigned op)
+static void call_exec(struct emit *e, uint32_t id, const struct insn *i)
 {
 	emit8(e, 0xb8 | HOST_X);
 	emit32(e, id);
-	emit_jump_through(e, state_at(is_quick(op) ? BT_QUICK : BT_EXEC));
+	emit_jump_through(e, state_at(is_quick(i) ? BT_QUICK : BT_EXEC));
 }
 
 /* What leads into its host code from elsewhere (a stub that found the entry of a misaligned access) leads to behind the table access, and so to
@@ -29,7 +33,7 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 
 	if (rec[1].code < rec->code + BT_CALL_EXEC_SIZE || rec->calls_exec)
 		return;
-	call_exec(&e, (uint32_t)(rec - bt->insn), rec->insn.op);
+	call_exec(&e, (uint32_t)(rec - bt->insn), &rec->insn);
 	rec->trouble = BT_SITE_GIVEN_UP;
 	bt_traces_drop(bt, &bt->block[rec->block]);
 }
@@ -606,6 +610,6 @@ bool translate_insn(struct translation *t)
 	}
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
-	call_exec(&t->e, t->id, t->rec->insn.op);
+	call_exec(&t->e, t->id, &t->rec->insn);
 	return false;
 }
