@@ -217,12 +217,12 @@ static int take_options(struct bt_vm *shared, const char *options)
 {
 	char word[64];
 
-	shared->cache_size = BT_CODE_SIZE;
+	shared->cache_size = BT_CODE_DEFAULT;
 	while (options && option_word(&options, word, sizeof(word))) {
 		if (!strncmp(word, "cache=", 6) && !option_size(word + 6, &shared->cache_size) && shared->cache_size >= BT_CODE_LEAST &&
 		    shared->cache_size <= BT_CODE_SIZE)
 			continue;
-		log_error("engine bt has no option '%s'; it has cache=SIZE, from 2M to 32M: of code that is kept for each processor", word);
+		log_error("engine bt has no option '%s'; it has cache=SIZE, from 2M to 64M: of code that is kept for each processor", word);
 		return -EINVAL;
 	}
 	return 0;
