@@ -113,7 +113,7 @@ static void rm_(unsigned size, uint32_t op, unsigned reg, unsigned tail, bool lo
 			byte_regs = false;
 		}
 	}
-	if (!pick(12) && !(kind == 2 && device))
+	if (!pick(12) && base != RSP && !(kind == 2 && device)) /* what is beyond the stack, or the device, is not the loop's */
 		b(0x64 | pick(2)); /* FS, GS */
 	if (lock)
 		b(0xf0);
@@ -268,21 +268,21 @@ static void cut(unsigned x)
 	byte_regs = false;
 }
 
-/* Accesses that are somewhere in a table, by an index that is small, as far as is known: below 0x1000 it always is. */
+/* Accesses that are somewhere in a table, by an index that is small, as far as is known. What is reached is within the six pages, in any case. */
 static void table(void)
 {
-	unsigned base = pointer(), index = data(), scale = pick(3) ? pick(2) : pick(4), sizes = width();
+	unsigned base = pointer(), index = data(), scales = pick(3) ? 2 : 4, scale = pick(scales), sizes = width();
 
 	if (pick(2))
 		rr(4, 0x81, 1, base), d(pick(2) ? 0xe00 : 0xfc0); /* near the end of its page */
-	rr(4, 0x81, 4, index), d(0xfff);
+	rr(4, 0x81, 4, index), d(scales == 2 ? 0xfff : 0x3ff);
 	for (unsigned count = 3 + pick(4), n = count; n--;) {
 		unsigned reg = data();
 		if (n + 1 == count || !pick(3))
 			cut(index);
 		if (reg == index)
 			reg = RAX + (index == RAX);
-		indexed(pick(3) ? sizes : width(), pick(3) ? 0x8b : 0x89, reg, base, index, pick(6) ? scale : pick(4), (int)pick(64) - 16);
+		indexed(pick(3) ? sizes : width(), pick(3) ? 0x8b : 0x89, reg, base, index, pick(6) ? scale : pick(scales), (int)pick(64) - 16);
 	}
 }
 

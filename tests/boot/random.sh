@@ -38,6 +38,7 @@ for guest in 'random 10000 300' 'legacy-random 20000 300'; do
         read -r name first count <<<"$guest"
         loops "$name" "$first" "$count" interp 1
         expected=$out
+        equal "$name: all are run" "$(grep -c ' left ' <<<"$out")" "$count"
         check "$name: many end by themselves" "$out" test "$(grep -c ' -1 left' <<<"$out")" -gt 80
         check "$name: and many by a page fault, some of them late" "$out" test "$(awk '$2 == 14 && $4 != "1770"' <<<"$out" | wc -l)" -gt 10
         loops "$name" "$first" "$count" bt 1
