@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Each encoding, as the translator writes it down again, run natively. It must do what it did as it was, in code of its own mode, with random registers
- * and memory. And what the translator looks up for an operand in memory must be all that the processor accesses: it runs on the last bytes of a page,
+/* Each encoding, as the translator writes it down again, run natively. It must do what it did as it was, in code of its own mode, with random
+ * registers and memory. And what the translator looks up for an operand in memory must be all that the processor accesses: it runs on the last bytes of a page,
  * with the next one missing, or read-only. A byte more would be in memory that the guest has no right to: docs/bt.md, the guest cannot get out. */
 #include <string.h>
 #include "engine/bt/translate.h"
@@ -225,8 +225,9 @@ static void vex(uint32_t mode)
 			for (unsigned op = 0; op < 256; op++)
 				for (unsigned vvvv = 0; vvvv < 2; vvvv++)
 					for (unsigned reg = 0; reg < 16; reg++) {
-						uint8_t bytes[15] = { 0xc4, (uint8_t)(0xe0 | map), (uint8_t)((last & 8) << 4 | (vvvv ? 0x70 : 0x78) | (last & 7)),
-								      (uint8_t)op, modrm(reg), FILLER, FILLER, FILLER, FILLER };
+						uint8_t last_byte = (uint8_t)((last & 8) << 4 | (vvvv ? 0x70 : 0x78) | (last & 7));
+						uint8_t bytes[15] = { 0xc4, (uint8_t)(0xe0 | map), last_byte, (uint8_t)op, modrm(reg),
+								      FILLER, FILLER, FILLER, FILLER };
 						try(bytes, mode);
 					}
 }
@@ -243,8 +244,10 @@ int main(void)
 		ran = with_memory = beyond = differ = 0;
 		legacy(modes[n]);
 		vex(modes[n]);
-		ok(!differ && ran > 40000, "%u-bit code: of %u encodings %u do something else when they are written down again", n ? 32 : 64, ran, differ);
-		ok(!beyond && with_memory > 15000, "%u-bit code: of %u encodings %u reach beyond what is looked up", n ? 32 : 64, with_memory, beyond);
+		ok(!differ && ran > 40000, "%u-bit code: %u of %u encodings do something else when they are written down again", n ? 32 : 64,
+		   differ, ran);
+		ok(!beyond && with_memory > 15000, "%u-bit code: %u of %u encodings reach beyond what is looked up", n ? 32 : 64, beyond,
+		   with_memory);
 	}
 	return done();
 }
