@@ -408,23 +408,17 @@ static bool lowest(struct translation *t, const struct insn *i, int32_t disp, in
 static void locate(struct translation *t, const struct group *g, bool aligned, unsigned to)
 {
 	struct emit *e = &t->e;
-	struct stub plain = { .kind = STUB_PLAIN }, range = { .kind = STUB_RANGE, .range = g->range };
+	struct stub plain = { .kind = STUB_PLAIN };
 	unsigned low = 0;
 
 	if (g->same && aligned) {
 		low = 0;
 	} else if (g->same && g->range <= 8) {
 		low = (unsigned)__builtin_ctz(g->range);
-	} else if (g->range > 1) { /* into the last bytes of the page, in units of 256? */
-		int last = 15 - (int)(X86_PAGE_SIZE - 255 - g->range) / 256;
-		emit_mov(e, HOST_X, HOST_T);
-		emit8(e, 0x0f); /* MOVZX ECX, CH */
-		emit8(e, 0xb6);
-		emit8(e, 0xcd);
-		emit_op0f(e, false, 0xb6, HOST_X, operand_sum(HOST_STATE, HOST_X, 0, BT_NEAR + 256 * last));
-		memory_jump_if_zero(t, range);
+	} else if (g->range > 1) {
+		memory_within(t, g->range);
 	}
-	memory_index(t, HOST_T, low);
+	memory_index(t, HOST_T, low, !low);
 	emit_table(e, HOST_X, HOST_X, true);
 	memory_jump_if_zero(t, plain);
 	emit_lea(e, to, operand_sum(HOST_T, HOST_X, 0, 0));

@@ -148,7 +148,7 @@ bool memory_reachable(const struct translation *t)
 
 void memory_room_for(struct translation *t, unsigned bytes)
 {
-	if (t->shorts > SHORTS_MAX - 3 || (t->shorts && t->e.at + bytes - t->pending[0].where > (t->tight ? 60u : 100u)))
+	if (t->shorts > SHORTS_MAX - 5 || (t->shorts && t->e.at + bytes - t->pending[0].where > (t->tight ? 60u : 100u)))
 		memory_island(t, true);
 }
 
@@ -192,7 +192,7 @@ static void note(struct translation *t, unsigned size, bool write)
 	t->rec->access_size = (uint8_t)size;
 }
 
-void memory_index(struct translation *t, unsigned from, unsigned low)
+void memory_index(struct translation *t, unsigned from, unsigned low, bool constant)
 {
 	struct emit *e = &t->e;
 
@@ -200,6 +200,11 @@ void memory_index(struct translation *t, unsigned from, unsigned low)
 		if (low)
 			emit_rorx32(e, HOST_X, from, low);
 		emit_shrx32(e, HOST_X, low ? HOST_X : from, low ? HOST_SHIFT_10 : HOST_SHIFT_12);
+		return;
+	}
+	if (constant) { /* a Zen 4 is slow with a mask in memory where all else loads too */
+		emit_constant(e, HOST_X, BIT(48) - X86_PAGE_SIZE);
+		emit_pext(e, HOST_X, from, operand_reg(HOST_X));
 		return;
 	}
 	if (low)
@@ -228,18 +233,30 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 			emit_lea(e, HOST_X, operand_at(ea->base, ea->disp));
 			from = HOST_X;
 		}
-		memory_index(t, from, checked);
+		memory_index(t, from, checked, ea->constant_mask);
 		emit_table(e, HOST_X, HOST_X, true);
 	}
 	memory_jump_if_zero(t, stub);
 	return ea->kind == EA_BASE ? operand_sum(ea->base, HOST_X, 0, ea->disp) : operand_sum(HOST_T, HOST_X, 0, 0);
 }
 
+void memory_within(struct translation *t, unsigned size)
+{
+	struct emit *e = &t->e;
+	int last = 15 - (int)(X86_PAGE_SIZE - 255 - size) / 256; /* into the last bytes of the page, in units of 256? */
+
+	emit_mov(e, HOST_X, HOST_T);
+	emit8(e, 0x0f); /* MOVZX ECX, CH */
+	emit8(e, 0xb6);
+	emit8(e, 0xcd);
+	emit_op0f(e, false, 0xb6, HOST_X, operand_sum(HOST_STATE, HOST_X, 0, BT_NEAR + 256 * last));
+	memory_jump_if_zero(t, (struct stub){ .kind = STUB_RANGE, .range = (uint16_t)size });
+}
+
 struct operand memory_access_wide(struct translation *t, const struct ea *from, unsigned size, bool write)
 {
 	struct emit *e = &t->e;
-	struct ea ea = { .kind = EA_T };
-	uint32_t ok;
+	struct ea ea = { .kind = EA_T, .constant_mask = true };
 
 	/* There is room in the index for four low bits only if one of the upper bits is left out: see docs/bt.md. */
 	if (size == 16 && (t->block->mode & MODE_USER) && from->kind != EA_CONST)
@@ -248,13 +265,7 @@ struct operand memory_access_wide(struct translation *t, const struct ea *from, 
 		emit_lea(e, HOST_T, operand_at(from->base, from->disp));
 	else if (from->kind == EA_CONST)
 		emit_constant(e, HOST_T, from->constant);
-	emit_pext(e, HOST_X, HOST_T, state_at(BT_OFFSET_MASK));
-	emit_lea32(e, HOST_X, operand_at(HOST_X, (int32_t)size - 1));
-	emit_pext(e, HOST_X, HOST_X, state_at(BT_CROSS_MASK));
-	ok = emit_short(e, 0xe3);
-	unsigned crossing = stub_add(t, (struct stub){ .kind = STUB_EXEC });
-	t->stub[crossing].fix = emit_jump(e, -1);
-	emit_patch_short(e, ok, e->at);
+	memory_within(t, size);
 	/* now within the page: its alignment does not matter */
 	struct operand rm = memory_access(t, &ea, 1, write, ALIGNED);
 	note(t, size, write);
@@ -316,7 +327,12 @@ static void range_emit(struct translation *t, const struct stub *s)
 	emit_lea32(e, HOST_X, operand_at(HOST_X, s->range - 1));
 	emit_pext(e, HOST_X, HOST_X, state_at(BT_CROSS_MASK));
 	uint32_t within = emit_short(e, 0xe3);
-	emit_patch(e, emit_jump(e, -1), t->bt->insn[s->insn].code);
+	if (t->plan) {
+		emit_patch(e, emit_jump(e, -1), t->bt->insn[s->insn].code);
+	} else {
+		argument(e, s->insn);
+		emit_jump_through(e, state_at(BT_EXEC));
+	}
 	emit_patch_short(e, within, e->at);
 	emit_patch(e, emit_jump(e, -1), s->back);
 }

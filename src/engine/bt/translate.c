@@ -152,11 +152,13 @@ static bool is_nop(const struct insn *i)
 	return x86_ops[i->op].forms == x86_ops[X86_OP_NOP].forms;
 }
 
-/* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX hardly ever does. */
+/* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX does in these only. */
 static bool any_alignment(const struct insn *i, const struct x86_shape *s)
 {
 	const struct x86_forms *forms = x86_ops[i->op].forms;
 
+	if (i->op == X86_OP_VMOVAPS || i->op == X86_OP_VMOVAPD || i->op == X86_OP_VMOVDQA)
+		return false;
 	return s->vex || forms == x86_ops[X86_OP_MOVUPS].forms || i->op == X86_OP_LDDQU || i->op == X86_OP_PCMPISTRI ||
 	       i->op == X86_OP_PCMPISTRM || i->op == X86_OP_PCMPESTRI || i->op == X86_OP_PCMPESTRM;
 }

@@ -14,6 +14,7 @@ struct ea {
 	int32_t disp;
 	bool in_page;      /* in HOST_T, but its low bits, up to the size of a page, are those of `constant` */
 	uint64_t constant;
+	bool constant_mask; /* memory_index is to load no mask */
 };
 
 enum alignment {
@@ -46,7 +47,7 @@ struct stub {
 #define STEPS_MAX 384         /* of a fast copy */
 #define PATH_MAX 128
 #define STUBS_MAX (5 * STEPS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
-#define SHORTS_MAX 12
+#define SHORTS_MAX 14
 
 struct pending {            /* a short jump to a stub that needs an island within its reach */
 	uint32_t where;
@@ -115,9 +116,11 @@ bool memory_address(struct translation *, const struct insn *i, struct ea *);
 /* From an address to the host's operand. Uses HOST_X, and HOST_T unless ea->kind is EA_BASE. */
 struct operand memory_access(struct translation *, const struct ea *, unsigned size, bool write, enum alignment);
 /* HOST_X becomes the index in the delta table of the linear address in `from`, with `low` bits of it that must not be set. */
-void memory_index(struct translation *, unsigned from, unsigned low);
+void memory_index(struct translation *, unsigned from, unsigned low, bool constant);
 /* As memory_access, for 16 and 32 bytes at any alignment. */
 struct operand memory_access_wide(struct translation *, const struct ea *, unsigned size, bool write);
+/* Whether `size` bytes from the linear address in HOST_T on are in one page; else the plain copy goes on, or, of that, the exec function. Uses HOST_X. */
+void memory_within(struct translation *, unsigned size);
 struct operand memory_stack(struct translation *, int32_t disp, unsigned size, bool write, enum alignment);
 /* HOST_T is free behind this. */
 void memory_free(struct translation *, struct operand *);
