@@ -67,13 +67,8 @@ static void row(unsigned n)
 
 int main(void)
 {
-	struct engine_report report = { 0 };
-	const struct engine *engine = engine_find("bt");
-
-	if (engine->probe(&report) || !report.usable) {
-		skip("bt - %s", report.why);
+	if (!loop_possible("bt"))
 		return done();
-	}
 	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
 	for (unsigned n = 0; n < ARRAY_SIZE(rows); n++)
 		row(n);

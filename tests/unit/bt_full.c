@@ -109,14 +109,10 @@ static void test_pushes(void)
 
 int main(void)
 {
-	struct engine_report report = { 0 };
-	const struct engine *engine = engine_find("bt");
 	struct bt *bt;
 
-	if (engine->probe(&report) || !report.usable) {
-		skip("bt - %s", report.why);
+	if (!loop_possible("bt"))
 		return done();
-	}
 	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
 	loop_prepare(vm, CODE, loop, sizeof(loop));
 	guest_write(vm, DATA, words, sizeof(words));

@@ -76,15 +76,11 @@ static uint64_t run(uint64_t seed)
 
 int main(void)
 {
-	struct engine_report report = { 0 };
-	const struct engine *bt = engine_find("bt");
 	unsigned hot = 0;
 	sigset_t alarms;
 
-	if (bt->probe(&report) || !report.usable) {
-		skip("bt - %s", report.why);
+	if (!loop_possible("bt"))
 		return done();
-	}
 	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
 	vcpu_thread_begin(vm->vcpu[0]);
 	sigemptyset(&alarms);

@@ -1,11 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* A loop of 32-bit code, without paging, for tests of what bt makes of it. */
 #pragma once
+#include "engine/engine.h"
+#include "test.h"
 #include "x86/cpu.h"
 #include "vm/vm.h"
 
+/* Can the engine run on this host? If not, a result says why the test is left out. */
+static bool loop_possible(const char *engine)
+{
+	struct engine_report report = { 0 };
+
+	if (!engine_find(engine)->probe(&report) && report.usable)
+		return true;
+	skip("%s - %s", engine, report.why);
+	return false;
+}
+
 /* The code is in place, and the processor is in flat protected mode. Registers are the caller's to set, and to tell of (vcpu_changed). */
-static void loop_prepare(struct vm *vm, gpa_t at, const uint8_t *code, size_t size)
+__attribute__((unused)) static void loop_prepare(struct vm *vm, gpa_t at, const uint8_t *code, size_t size)
 {
 	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
 	const unsigned attr = SEGA_P | SEGA_S | SEGA_ACCESSED | SEGA_G | SEGA_DB;

@@ -42,13 +42,8 @@ static void runs(struct vm *vm, const char *what, const uint8_t *insn, unsigned 
 
 int main(void)
 {
-	struct engine_report report = { 0 };
-	const struct engine *bt = engine_find("bt");
-
-	if (bt->probe(&report) || !report.usable) {
-		skip("bt - %s", report.why);
+	if (!loop_possible("bt"))
 		return done();
-	}
 	struct vm *vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
 	runs(vm, "x87 loads of 10 bytes through FS", fld, sizeof(fld));
 	runs(vm, "MMX loads through FS", movq, sizeof(movq));

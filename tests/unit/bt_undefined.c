@@ -112,13 +112,8 @@ static void test_stays(void)
 
 int main(void)
 {
-	struct engine_report report = { 0 };
-	const struct engine *bt = engine_find("bt");
-
-	if (bt->probe(&report) || !report.usable) {
-		skip("bt - %s", report.why);
+	if (!loop_possible("bt"))
 		return done();
-	}
 	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
 	test_disturbed();
 	test_stays();
