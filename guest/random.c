@@ -295,25 +295,14 @@ static void prepare(void)
 	trap_handler = on_trap;
 }
 
-static uint64_t number(const char **line)
-{
-	uint64_t value = 0;
-
-	while (**line == ' ')
-		++*line;
-	for (; **line >= '0' && **line <= '9'; ++*line)
-		value = value * 10 + (uint64_t)(**line - '0');
-	return value;
-}
-
 int main(void)
 {
 	extern uint64_t boot_info;
 	const char *line = *(const char **)(boot_info + 24);
-	uint64_t first = number(&line), count = number(&line);
+	uint64_t first = take_number(&line), count = take_number(&line);
 
 	prepare();
-	helped = number(&line) == 2 && smp_start(2, disturb) == 2;
+	helped = take_number(&line) == 2 && smp_start(2, disturb) == 2;
 	for (uint64_t n = first; n < first + count; n++)
 		run_one(n);
 	quit = 1;

@@ -173,22 +173,11 @@ static void run_one(uint32_t which)
 	      (word_t)hash);
 }
 
-static uint32_t number(const char **line)
-{
-	uint32_t value = 0;
-
-	while (**line == ' ')
-		++*line;
-	for (; **line >= '0' && **line <= '9'; ++*line)
-		value = value * 10 + (uint32_t)(**line - '0');
-	return value;
-}
-
 int main(void)
 {
 	extern uint32_t boot_info;
 	const char *line = *(const char **)(boot_info + 24);
-	uint32_t first = number(&line), count = number(&line);
+	uint32_t first = take_number(&line), count = take_number(&line);
 
 	loop.remaps = true;
 	loop.code = page_alloc();

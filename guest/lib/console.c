@@ -30,6 +30,17 @@ int memcmp(const void *a, const void *b, size_t size)
 	return 0;
 }
 
+word_t take_number(const char **text)
+{
+	word_t value = 0;
+
+	while (**text == ' ')
+		++*text;
+	for (; **text >= '0' && **text <= '9'; ++*text)
+		value = value * 10 + (word_t)(**text - '0');
+	return value;
+}
+
 static void put(const char *text)
 {
 	while (*text)

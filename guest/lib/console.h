@@ -19,6 +19,8 @@ void check_count(bool holds);
 const char *join(const char *a, const char *b);
 /* Says that a check is left out, and why. */
 void skip(const char *name, const char *why);
+/* The decimal number that the text goes on with, behind spaces; moves the text on behind it. 0: there is none. */
+word_t take_number(const char **text);
 _Noreturn void guest_end(void);
 void *memset(void *, int, size_t);
 void *memcpy(void *, const void *, size_t);
