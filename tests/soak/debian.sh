@@ -12,8 +12,12 @@ if [[ ! -e $disk ]]; then
         skip 'Debian - needs the disk that "./demo --debian" makes'
         exit
 fi
-mirror() { timeout 5 bash -c 'exec 3<>/dev/tcp/deb.debian.org/80' 2>/dev/null; }
-
+# Is there a way to where packages come from? This host's own sources say where that is.
+mirror() {
+        local host
+        host=$(apt-get indextargets --format '$(SITE)' | sed -n '1s,^[a-z]*://\([^/:]*\).*,\1,p')
+        [[ $host ]] && timeout 5 bash -c "exec 3<>/dev/tcp/$host/80" 2>/dev/null
+}
 
 machine() { # NAME DISK ROOT KERNEL INITRAMFS
         start --memory 1G --kernel "$("$top/tools/guest" "$4")" --initrd "$("$top/tools/guest" "$5")" \
@@ -29,7 +33,7 @@ machine() { # NAME DISK ROOT KERNEL INITRAMFS
                 awaits "Debian, $1: apt-get installs a package" 500 'apt ended with 0.'
                 awaits "Debian, $1: and it runs" 60 'Hello, world!'
         else
-                skip "Debian, $1: apt-get - no way to deb.debian.org"
+                skip "Debian, $1: apt-get - no way to the packages"
         fi
         press 'poweroff'
         ends "Debian, $1: switches off" 100
