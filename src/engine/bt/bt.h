@@ -194,7 +194,6 @@ struct bt {
 	bool avx;
 	bool went_on;                 /* an exec function went on to the next instruction */
 	uint64_t limit;               /* icount = limit + state.count */
-	uint16_t fpu_selector[SEG_COUNT]; /* when x87 state was loaded: a later exec function may run under others */
 	bool borrowed;                /* translated code has R8 to R14 for itself (translation.narrow); the guest's are in `high` meanwhile */
 	uint64_t high[7];
 	bool interpret;               /* the next instruction is not for translated code */
@@ -424,6 +423,9 @@ void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t e
 /* Can the processor, as it is now, run translated code? */
 bool bt_fits(const struct x86_core *);
 int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
+
+/* fpu.c -- x87 and MMX state is the guest's afterwards. */
+void bt_fpu_enter(struct bt *);
 /* Vector, x87 and MXCSR state is in the core afterwards, and the host's own in the processor. */
 void bt_fp_leave(struct bt *);
 

@@ -8,7 +8,7 @@
  *
  * Memory (descriptors, the TSS, stacks of the kernel) is reached through the interpreter's TLB: where that has no entry, the exec function, which then runs,
  * makes one. */
-#include "engine/bt/bt.h"
+#include "engine/bt/fpu.h"
 #include "x86/paging.h"
 #include "x86/segment.h"
 #include "x86/syscall.h"
@@ -479,6 +479,7 @@ void *bt_quick(struct bt_state *s, uint32_t insn)
 
 	if (bt_is_move(&rec->insn) || bt_is_store(&rec->insn))
 		return string(bt, rec, s);
+	bt_fpu_settle(bt);
 	switch (rec->insn.op) {
 	case X86_OP_SYSCALL: return syscall_(bt, rec);
 	case X86_OP_SYSRET: return sysret(bt, rec);

@@ -2,12 +2,10 @@
 /* The engine's loop, and what translated code calls. Events, single steps and what cannot be translated go to the interpreter, one
  * instruction at a time. */
 #include <setjmp.h>
-#include "engine/bt/bt.h"
+#include "engine/bt/fpu.h"
 #include "x86/paging.h"
 
 #define STRETCH 500 /* instructions that the interpreter runs while the stack is not aligned */
-
-static const uint32_t mxcsr_default = 0x1f80;
 
 /* --- between C and translated code --- */
 
@@ -33,69 +31,6 @@ bool bt_fits(const struct x86_core *core)
 static bool stack_fits(const struct x86_core *core)
 {
 	return !(core->cpu.gpr[RSP] & ((core->mode & MODE_CODE) == MODE_CODE64 ? 7 : 3));
-}
-
-/* x87 and MMX state is loaded by the first instruction that wants it, and stays until something else does. FIP, FDP and FOP are those
- * of the guest's last instruction, which translated code notes; what the host would tell of its own is not looked at. */
-static void fpu_enter(struct bt *bt)
-{
-	struct x86_fxsave image __attribute__((aligned(16)));
-
-	bt_fp_leave(bt);
-	image = bt->vcpu->core.cpu.xsave.legacy;
-	image.fip = image.fdp = image.fop = 0;
-	image.mxcsr = mxcsr_default;
-	asm volatile("fxrstor64 %0" : : "m"(image));
-	bt->state->fpu_live = 1;
-	bt->state->fpu_last = bt->state->fpu_last_memory = BT_FPU_NONE;
-	for (unsigned n = 0; n < SEG_COUNT; n++)
-		bt->fpu_selector[n] = bt->vcpu->core.cpu.seg[n].selector;
-}
-
-/* As x87_note and x87_note_memory do. */
-static void fpu_note(struct bt *bt)
-{
-	struct x86_core *core = &bt->vcpu->core;
-	struct x86_fxsave *guest = &core->cpu.xsave.legacy;
-	const struct bt_insn *rec = &bt->insn[bt->state->fpu_last];
-	const struct bt_block *b = &bt->block[rec->block];
-	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
-
-	guest->fop = (uint16_t)((rec->insn.opcode & 7) << 8 | rec->insn.modrm);
-	guest->fip = (b->anywhere ? bt->state->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->insn.offset;
-	if (!code64)
-		guest->fip = (uint32_t)guest->fip | (uint64_t)bt->fpu_selector[SEG_CS] << 32;
-	if (bt->state->fpu_last_memory == BT_FPU_NONE)
-		return;
-	const struct insn *i = &bt->insn[bt->state->fpu_last_memory].insn;
-	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
-	guest->fdp = (bt->state->fpu_operand - core->cpu.seg[i->seg].base) & size_mask(i->asize);
-	if (!code64)
-		guest->fdp |= (uint64_t)bt->fpu_selector[seg] << 32;
-}
-
-static void fpu_leave(struct bt *bt)
-{
-	struct x86_fxsave image __attribute__((aligned(16))), *guest = &bt->vcpu->core.cpu.xsave.legacy;
-
-	asm volatile("fxsave64 %0\n\tfninit" : "=m"(image));
-	guest->fcw = image.fcw;
-	guest->fsw = image.fsw;
-	guest->ftw = image.ftw;
-	memcpy(guest->st, image.st, sizeof(guest->st));
-	if (bt->state->fpu_last != BT_FPU_NONE)
-		fpu_note(bt);
-	bt->state->fpu_live = 0;
-}
-
-void bt_fp_leave(struct bt *bt)
-{
-	if (bt->state->fpu_live)
-		fpu_leave(bt);
-	if (!bt->state->mxcsr_live)
-		return;
-	__builtin_ia32_ldmxcsr(({ bt->vcpu->core.cpu.xsave.legacy.mxcsr = __builtin_ia32_stmxcsr(); mxcsr_default; }));
-	bt->state->mxcsr_live = 0;
 }
 
 static void keys_check(struct bt *bt)
@@ -266,6 +201,8 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 		bt_invalidate(bt, b->gpa, 1);
 	if (rec->vector)
 		bt_fp_leave(bt);
+	else
+		bt_fpu_settle(bt);
 	core->cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, b);
 	if (bt->counting)
 		core->icount -= b->count; /* all of the block is counted where it begins */
@@ -416,7 +353,7 @@ void *bt_c_fpu(struct bt_state *s, uint32_t insn)
 {
 	struct bt *bt = arrive(s);
 
-	fpu_enter(bt);
+	bt_fpu_enter(bt);
 	return resume(bt, bt->insn[insn].code);
 }
 
@@ -549,6 +486,7 @@ int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exi
 	switch (setjmp(unwind)) {
 	case UNWIND_FAULT:
 		bt_reason_end(bt, true);
+		bt_fpu_settle(bt);
 		x86_deliver_fault(&vcpu->core);
 		break;
 	default: /* begun, or begun again: what was to be counted is not */

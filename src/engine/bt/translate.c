@@ -476,20 +476,8 @@ static bool again(struct translation *t, const struct insn *i, struct x86_shape 
 	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
-	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW) {
-		memory_room_for(t, 60);
-		emit_store_constant(e, BT_FPU_LAST, t->id);
-		if (t->block->anywhere) {
-			emit_load(e, HOST_X, state_at(BT_PAGE));
-			emit_store(e, state_at(BT_FPU_PAGE), HOST_X);
-		}
-		if (s->has_memory) {
-			if (ea.kind == EA_BASE)
-				emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
-			emit_store(e, state_at(BT_FPU_OPERAND), HOST_T);
-			emit_store_constant(e, BT_FPU_LAST_MEMORY, t->id);
-		}
-	}
+	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW)
+		fpu_note(t, i, s->has_memory ? &ea : NULL);
 	for (unsigned n = 0; n < a.used; n++)
 		if (writes(&s->reg, a.guest[n]) || writes(&s->rm, a.guest[n]) || writes(&s->vvvv, a.guest[n]) || writes(&s->op, a.guest[n]))
 			emit_store(e, guest_slot(a.guest[n]), a.scratch[n]);

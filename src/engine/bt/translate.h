@@ -155,6 +155,10 @@ bool group_operand(struct translation *, const struct insn *i, enum access, int3
 bool translate_insn(struct translation *);
 bool translate_plain_operand(const struct insn *, const struct x86_shape *);
 
+/* fpu.c -- Notes an x87 instruction that was just written. ea: of its memory operand, whose linear address is in HOST_T where it is not in its base;
+ * NULL: it has none. */
+void fpu_note(struct translation *, const struct insn *, const struct ea *);
+
 /* bits.c -- Writes an operation on one bit of a string in memory; false: the exec function has to do it. */
 bool bits_emit(struct translation *, const struct insn *, const struct x86_shape *);
 

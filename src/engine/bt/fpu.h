@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The last x87 instruction, which FIP, FOP and FDP tell of: translated code notes which one it was and where its operand, and the selectors are looked at
+ * before any of them changes. SDM volume 1, 8.1.8. */
+#pragma once
+#include "engine/bt/bt.h"
+
+/* The core has FIP, FOP and FDP behind this, as x87_note and x87_note_memory leave them. To be called before a segment register is loaded while x87 state may
+ * be in the processor; uses no vector registers (quick.c). */
+static inline void bt_fpu_settle(struct bt *bt)
+{
+	struct bt_state *s = bt->state;
+	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
+	struct x86_fxsave *guest = &cpu->xsave.legacy;
+
+	if (likely(!s->fpu_live || s->fpu_last == BT_FPU_NONE))
+		return;
+	const struct bt_insn *rec = &bt->insn[s->fpu_last];
+	const struct bt_block *b = &bt->block[rec->block];
+	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
+	guest->fop = (uint16_t)((rec->insn.opcode & 7) << 8 | rec->insn.modrm);
+	guest->fip = (b->anywhere ? s->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->insn.offset;
+	if (!code64)
+		guest->fip = (uint32_t)guest->fip | (uint64_t)cpu->seg[SEG_CS].selector << 32;
+	s->fpu_last = BT_FPU_NONE;
+	if (s->fpu_last_memory == BT_FPU_NONE)
+		return;
+	const struct insn *i = &bt->insn[s->fpu_last_memory].insn;
+	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
+	guest->fdp = s->fpu_operand & size_mask(i->asize);
+	if (!code64)
+		guest->fdp |= (uint64_t)cpu->seg[seg].selector << 32;
+	s->fpu_last_memory = BT_FPU_NONE;
+}
