@@ -81,6 +81,8 @@ static void set_memory(struct insn *i, const ZydisDecodedInstruction *z, const Z
 	i->seg = (uint8_t)segment_of(op->mem.segment, mode);
 	if (op->mem.segment == ZYDIS_REGISTER_SS)
 		i->flags |= INSN_STACK_SEG;
+	if (op->mem.segment == ZYDIS_REGISTER_ES && z->meta.category == ZYDIS_CATEGORY_X87_ALU && (mode & MODE_CODE) != MODE_CODE64)
+		i->seg = SEG_ES; /* whose selector is to become FDS */
 }
 
 /* DS, or what a prefix says, for memory operands that are implied. */

@@ -61,7 +61,7 @@ static unsigned cpl_of(enum kind kind) { return kind == KERNEL32 || kind == KERN
 
 static void prefix(void)
 {
-	static const uint8_t prefixes[] = { 0x36, 0x3e, 0x64, 0x65 };
+	static const uint8_t prefixes[] = { 0x26, 0x36, 0x3e, 0x64, 0x65 };
 
 	if (any(2))
 		*at++ = prefixes[any(sizeof(prefixes))];

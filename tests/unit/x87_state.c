@@ -48,6 +48,10 @@ static void environments(void)
 	flat_put(DATA + 0x100, 2, 0x027f);
 	ok(RUN(f, "\xd9\x27") == -1 && f->core.cpu.xsave.legacy.fcw == 0x27f, "fldenv loads it again");
 	ok((uint32_t)f->core.cpu.xsave.legacy.fip == CODE && f->core.cpu.xsave.legacy.ftw == 0x80, "with fip and tags");
+	f->core.cpu.seg[SEG_ES].selector = FLAT_DATA3;
+	f->core.cpu.gpr[RDI] = DATA;
+	ok(RUN(f, "\x26\xdc\x07") == -1 && f->core.cpu.xsave.legacy.fdp == (DATA | (uint64_t)FLAT_DATA3 << 32), "fds is the selector of ES, if that is named");
+	f->core.cpu.gpr[RDI] = DATA + 0x100;
 
 	ok(RUN(f, "\x66\xd9\x37") == -1, "fnstenv, 16-bit protected");
 	ok(flat_get(DATA + 0x106, 2) == CODE && flat_get(DATA + 0x108, 2) == cs && flat_get(DATA + 0x10a, 2) == DATA, "fip, fcs, fdp");
