@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Code at the end of the canonical addresses: what runs on beyond it, and jumps and calls that lead there, from code that has run often and from code that
- * has not, after indirect jumps of many kinds, whose work must not be done again. SDM 1 3.3.7.1, 3A 6.15 */
+ * has not, after indirect jumps of many kinds, whose work must not be done again, and branches by RCX. SDM 1 3.3.7.1, 3A 6.15 */
 #include "lib/guest.h"
 
 #define LAST 0x7ffffffff000ULL
@@ -39,6 +39,18 @@ static void beyond(const char *name, void (*how)(void *), void (*code)(void *), 
 		print("vector %d, RIP %lx, error %lx, RAX %lx\n", caught.vector, caught.frame.rip, caught.frame.error, caught.frame.rax);
 }
 
+/* A branch by RCX that leads beyond the end is the fault of the branch, before it counts; one that is not taken runs on. */
+static void by_count(const char *name, void (*code)(void *), uint64_t rip, uint64_t rcx)
+{
+	unsigned right = 0;
+
+	for (unsigned n = 0; n < HOT; n++)
+		right += attempt(called, (void *)code) == GP && caught.frame.rip == rip && caught.frame.error == 0 && caught.frame.rcx == rcx;
+	check_equal(right, HOT, name);
+	if (right != HOT)
+		print("vector %d, RIP %lx, error %lx, RCX %lx\n", caught.vector, caught.frame.rip, caught.frame.error, caught.frame.rcx);
+}
+
 int main(void)
 {
 	page = page_alloc();
@@ -49,5 +61,10 @@ int main(void)
 	beyond("a branch that is not taken", called, PUT("\xb8\x09\x00\x00\x00\x85\xc0\x74\xf0"), 9);
 	beyond("behind a loop", called, PUT("\xb8\x00\x08\x00\x00\xff\xc8\x75\xfc"), 0);
 	beyond("behind a store", called, PUT("\xb8\x0a\x00\x00\x00\x89\x04\x24"), 10);
+	by_count("LOOP to beyond the end", PUT("\xb9\x02\x00\x00\x00\xe2\x70"), BEYOND - 2, 2);
+	by_count("LOOP that is not taken", PUT("\xb9\x01\x00\x00\x00\xe2\x70"), BEYOND, 0);
+	by_count("LOOPE to beyond the end", PUT("\x31\xc9\xb1\x02\x39\xc9\xe1\x70"), BEYOND - 2, 2);
+	by_count("JRCXZ to beyond the end", PUT("\xb9\x00\x00\x00\x00\xe3\x70"), BEYOND - 2, 0);
+	by_count("JRCXZ that is not taken", PUT("\xb9\x01\x00\x00\x00\xe3\x70"), BEYOND, 1);
 	guest_end();
 }

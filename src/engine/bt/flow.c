@@ -238,7 +238,7 @@ static bool branch_on_count(struct translation *t, const struct insn *i, bool de
 	struct emit *e = &t->e;
 	uint64_t next = flow_next(t, i), target = truncate(t, next + i->imm);
 
-	if (i->asize < 4)
+	if (i->asize < 4 || (t->width == 8 && !x86_canonical(target)))
 		return false;
 	if (decrement)
 		emit_op(e, i->asize == 8, 0x8d, HOST_GUEST_RCX, operand_at(HOST_GUEST_RCX, -1));
