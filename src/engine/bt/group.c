@@ -19,10 +19,10 @@
 
 enum { SYMBOL_NONE = 16, SYMBOL_RIP, SYMBOL_NEW };
 
-struct value {                /* (symbol << scale) + offset */
+struct value {                /* (symbol << scale) + offset, modulo 2^64 */
 	unsigned symbol;
 	uint8_t scale;
-	int64_t offset;
+	uint64_t offset;
 	uint32_t limit;       /* what it is below, for sure; 0: not known */
 };
 
@@ -33,8 +33,8 @@ struct place {                /* (base << base_scale) + (index << scale), but fo
 
 struct open_group {           /* while accesses are collected */
 	struct place place;
-	int64_t low, high;    /* first byte, and behind the last one */
-	unsigned first, count, epoch;
+	uint64_t low;         /* first byte */
+	unsigned size, count, epoch;
 	bool same, table;
 };
 
@@ -44,7 +44,7 @@ struct analysis {
 	struct value reg[16];
 	unsigned symbols, epoch;
 	struct open_group group[GROUPS_MAX];
-	int64_t at[STEPS_MAX][ACCESSES]; /* the constants */
+	uint64_t at[STEPS_MAX][ACCESSES]; /* the constants */
 };
 
 /* --- what an instruction accesses --- */
@@ -58,14 +58,14 @@ static uint32_t small(const struct analysis *a, uint8_t reg, unsigned scale)
 }
 
 /* Where it begins, but for the index; how far that may reach. */
-static bool place_of(const struct analysis *a, const struct bt_block *b, const struct insn *i, struct place *p, int64_t *at, uint32_t *reach)
+static bool place_of(const struct analysis *a, const struct bt_block *b, const struct insn *i, struct place *p, uint64_t *at, uint32_t *reach)
 {
 	bool base = i->base < 16 * 8, index = i->scaled < 16 * 8;
 
 	if (i->asize != a->t->width || (i->seg != SEG_FLAT && i->seg != SEG_FS && i->seg != SEG_GS))
 		return false;
 	*p = (struct place){ .base = i->base == X86_GPR_RIP * 8 ? SYMBOL_RIP : SYMBOL_NONE, .index = SYMBOL_NONE, .seg = i->seg };
-	*at = i->disp + (i->base == X86_GPR_RIP * 8 ? (int64_t)b->rip : 0);
+	*at = (uint64_t)i->disp + (i->base == X86_GPR_RIP * 8 ? b->rip : 0);
 	*reach = 0;
 	if (index && small(a, i->scaled, i->scale)) {
 		*reach = (small(a, i->scaled, i->scale) - 1) << i->scale;
@@ -82,7 +82,7 @@ static bool place_of(const struct analysis *a, const struct bt_block *b, const s
 	if (index) {
 		p->index = a->reg[i->scaled / 8].symbol;
 		p->scale = p->index == SYMBOL_NONE ? 0 : (uint8_t)(a->reg[i->scaled / 8].scale + i->scale);
-		*at += (int64_t)((uint64_t)a->reg[i->scaled / 8].offset << i->scale);
+		*at += a->reg[i->scaled / 8].offset << i->scale;
 	}
 	return true;
 }
@@ -119,7 +119,7 @@ static bool same_place(const struct place *p, const struct place *q)
 }
 
 /* The access joins a group of its place that is near, or opens one. */
-static unsigned join(struct analysis *a, const struct place *p, int64_t at, int64_t end, bool table, unsigned step)
+static unsigned join(struct analysis *a, const struct place *p, uint64_t at, unsigned size, bool table, unsigned step)
 {
 	struct plan *plan = a->plan;
 
@@ -127,20 +127,23 @@ static unsigned join(struct analysis *a, const struct place *p, int64_t at, int6
 		struct open_group *g = &a->group[n];
 		if (!same_place(&g->place, p) || g->epoch != a->epoch)
 			continue;
-		int64_t low = MIN(g->low, at), high = MAX(g->high, end);
-		if (high - low > (g->table || table ? TABLE_MAX : RANGE_MAX))
+		int64_t from = (int64_t)(at - g->low); /* modulo 2^64, as the processor adds */
+		if (from < -TABLE_MAX || from > TABLE_MAX)
 			continue; /* another array, by the same register */
-		g->same &= low == g->low && high == g->high && low == at && high == end && !table;
+		int64_t low = MIN(from, 0), high = MAX(from + size, (int64_t)g->size);
+		if (high - low > (g->table || table ? TABLE_MAX : RANGE_MAX))
+			continue;
+		g->same &= !from && size == g->size && !table;
 		g->table |= table;
-		g->low = low;
-		g->high = high;
+		g->low += (uint64_t)low;
+		g->size = (unsigned)(high - low);
 		g->count++;
 		plan->group[n].last = (uint16_t)step;
 		return n;
 	}
 	if (plan->groups == GROUPS_MAX)
 		return GROUP_NONE;
-	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .high = end, .count = 1, .epoch = a->epoch,
+	a->group[plan->groups] = (struct open_group){ .place = *p, .low = at, .size = size, .count = 1, .epoch = a->epoch,
 							       .same = !table, .table = table };
 	plan->group[plan->groups] = (struct group){ .first = (uint16_t)step, .last = (uint16_t)step };
 	return plan->groups++;
@@ -151,21 +154,21 @@ static void collect(struct analysis *a, const struct bt_block *b, const struct i
 	struct step *to = &a->plan->step[step];
 	struct place p;
 	uint32_t reach;
-	int64_t at;
+	uint64_t at;
 	int disp;
 
 	bool push = i->op == X86_OP_PUSH && i->form == FORM_M && i->osize == a->t->width;
 	unsigned size = push ? a->t->width : s && translate_plain_operand(i, s) ? s->memory_size : 0;
 
-	if (size && place_of(a, b, i, &p, &at, &reach) && (int64_t)reach + size <= TABLE_MAX) {
+	if (size && place_of(a, b, i, &p, &at, &reach) && reach + size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;
 		to->indexed = reach;
-		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, at + reach + size, reach, step);
+		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, reach + size, reach, step);
 	}
 	if (stack_of(a, i, &disp)) {
 		p = (struct place){ .base = a->reg[RSP].symbol, .base_scale = a->reg[RSP].scale, .index = SYMBOL_NONE, .seg = SEG_FLAT };
-		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + disp;
-		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->reg[RSP].offset + disp, a->reg[RSP].offset + disp + (int)a->t->width, false, step);
+		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + (uint64_t)disp;
+		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->at[step][ACCESS_STACK], a->t->width, false, step);
 	}
 }
 
@@ -189,14 +192,21 @@ static bool constant(struct analysis *a, const struct insn *i)
 
 	if (i->size < 4 || i->dst >= 16 * 8 || !(zero || (i->op == X86_OP_MOV && i->form == FORM_RI && i->imm < BIT(31))))
 		return false;
-	a->reg[i->dst / 8] = (struct value){ .symbol = SYMBOL_NONE, .offset = zero ? 0 : (int64_t)i->imm };
+	a->reg[i->dst / 8] = (struct value){ .symbol = SYMBOL_NONE, .offset = zero ? 0 : i->imm };
 	return true;
+}
+
+/* What it was below, it may be no more. */
+static void add(struct analysis *a, unsigned reg, uint64_t by)
+{
+	a->reg[reg].offset += by;
+	a->reg[reg].limit = 0;
 }
 
 static struct value shifted(struct value v, unsigned by, int64_t disp)
 {
 	v.scale = v.symbol == SYMBOL_NONE ? 0 : (uint8_t)(v.scale + by);
-	v.offset = (int64_t)((uint64_t)v.offset << by) + disp;
+	v.offset = (v.offset << by) + (uint64_t)disp;
 	v.limit = 0;
 	return v;
 }
@@ -215,15 +225,13 @@ static bool follow(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_SUB:
 		if (i->form != FORM_RI)
 			return false;
-		a->reg[to].limit = 0;
-		a->reg[to].offset += i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
+		add(a, to, i->op == X86_OP_ADD ? i->imm : -i->imm);
 		return true;
 	case X86_OP_INC:
 	case X86_OP_DEC:
 		if (i->form != FORM_R)
 			return false;
-		a->reg[to].limit = 0;
-		a->reg[to].offset += i->op == X86_OP_INC ? 1 : -1;
+		add(a, to, i->op == X86_OP_INC ? 1 : ~0ULL);
 		return true;
 	case X86_OP_MOV:
 		if (i->form != FORM_RR || i->src >= 16 * 8 || s->reg.kind != SHAPE_GPR || s->rm.kind != SHAPE_GPR)
@@ -266,7 +274,7 @@ static uint32_t limit_of(const struct analysis *a, const struct insn *i)
 
 static void effect(struct analysis *a, const struct insn *i, const struct x86_shape *s)
 {
-	int width = (int)a->t->width;
+	uint64_t width = a->t->width;
 
 	switch (i->op) {
 	case X86_OP_PUSH:
@@ -274,21 +282,21 @@ static void effect(struct analysis *a, const struct insn *i, const struct x86_sh
 	case X86_OP_PUSHFQ:
 	case X86_OP_PUSHFD:
 	case X86_OP_PUSH_SREG:
-		a->reg[RSP].offset -= width;
+		add(a, RSP, -width);
 		return;
 	case X86_OP_POPFQ:
 	case X86_OP_POPFD:
-		a->reg[RSP].offset += width;
+		add(a, RSP, width);
 		return;
 	case X86_OP_RET:
-		a->reg[RSP].offset += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0);
+		add(a, RSP, width + (i->form == FORM_I ? i->imm & 0xffff : 0));
 		return;
 	case X86_OP_POP:
-		a->reg[RSP].offset += width;
+		add(a, RSP, width);
 		renew(a, i->dst / 8 & 15);
 		return;
 	case X86_OP_LEAVE:
-		a->reg[RSP] = shifted(a->reg[RBP], 0, width);
+		a->reg[RSP] = shifted(a->reg[RBP], 0, (int64_t)width);
 		renew(a, RBP);
 		return;
 	case X86_OP_STI:
@@ -343,7 +351,7 @@ static void choose(struct analysis *a)
 		busy[slot] = g->last;
 		g->slot = (uint8_t)slot;
 		g->count = (uint8_t)o->count;
-		g->range = (uint16_t)(o->high - o->low);
+		g->range = (uint16_t)o->size;
 		g->same = o->same;
 	}
 	for (unsigned s = 0; s < plan->steps; s++)
