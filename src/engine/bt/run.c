@@ -97,25 +97,29 @@ static void *resume(struct bt *bt, uint32_t code)
 	return bt->code + code;
 }
 
-/* To the start of a block. The instruction behind STI or MOV SS runs before anything else happens: then past where the block
- * would leave. So does the one that the handler of a fault returns to, which RFLAGS.RF is set for until it is done: without breakpoints that
- * is seen by an interrupt before it only. */
-static void *start(struct bt *bt, struct bt_block *b)
+/* To the start of a block; at_once: past where it would leave, whoever wants the processor. */
+static void *begin(struct bt *bt, struct bt_block *b, bool at_once)
 {
-	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
-	bool at_once = cpu->interrupt_shadow || (cpu->rflags & FLAG_RF);
 	uint64_t rip = bt->vcpu->core.cpu.gpr[X86_GPR_RIP];
 
 	keys_check(bt);
 	bt->state->page = rip & X86_PAGE_MASK;
 	bt_jump_set(bt, b, rip);
-	if (!at_once)
-		return resume(bt, b->entry);
+	if (at_once && bt->counting)
+		bt->state->count += b->count;
+	return resume(bt, at_once ? b->body : b->entry);
+}
+
+/* The instruction behind STI or MOV SS runs before anything else happens: then at once. So does the one that the handler of a fault returns to, which
+ * RFLAGS.RF is set for until it is done: without breakpoints that is seen by an interrupt before it only. */
+static void *start(struct bt *bt, struct bt_block *b)
+{
+	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
+	bool at_once = cpu->interrupt_shadow || (cpu->rflags & FLAG_RF);
+
 	cpu->interrupt_shadow = 0;
 	cpu->rflags &= ~FLAG_RF;
-	if (bt->counting)
-		bt->state->count += b->count;
-	return resume(bt, b->body);
+	return begin(bt, b, at_once);
 }
 
 static struct bt *arrive(struct bt_state *s)
@@ -357,6 +361,25 @@ void *bt_c_fpu(struct bt_state *s, uint32_t insn)
 	return resume(bt, bt->insn[insn].code);
 }
 
+/* The block that is about to run is no more. The one that is found in its place begins at once, as this would have: it may be that of the instruction
+ * behind STI, before which nothing happens. */
+static void *again(struct bt *bt, uint64_t rip, unsigned count)
+{
+	struct x86_core *core = &bt->vcpu->core;
+	struct bt_block *b;
+
+	core->cpu.gpr[X86_GPR_RIP] = rip;
+	if (bt->counting)
+		core->icount -= count;
+	bt->state->count = core->icount - bt->limit;
+	b = bt_block_get(bt, NULL);
+	if (b)
+		return begin(bt, b, true);
+	core->cpu.interrupt_shadow = X86_SHADOW_STI;
+	bt->interpret = true;
+	return NULL;
+}
+
 /* The block has run often. */
 void *bt_c_hot(struct bt_state *s, uint32_t insn)
 {
@@ -366,12 +389,8 @@ void *bt_c_hot(struct bt_state *s, uint32_t insn)
 	if (!bt_heat_room(bt)) {
 		uint64_t rip = bt_block_rip(bt, b);
 		bt_parts_advance(bt);
-		if (b->dead) {
-			bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = rip;
-			if (bt->counting)
-				bt->vcpu->core.icount -= b->count;
-			return onward(bt);
-		}
+		if (b->dead)
+			return again(bt, rip, b->count);
 	}
 	return resume(bt, bt_heat_up(bt, b) ? b->body : bt->insn[insn].code);
 }
