@@ -38,6 +38,9 @@ struct lockstep {
 	uint64_t meeting, next;      /* how many there were; the count of the next one */
 	uint64_t equal_at, different_at;
 	bool different, stepping, idle;
+	uint64_t *met, met_count;    /* the counts of the first run's meetings */
+	bool as_before;              /* on the way to plan_from the machines meet there, too */
+	bool elsewhere;              /* they differ if they meet as before only */
 	char text[DIFFERENCES][160];
 	unsigned texts;
 	uint64_t excused, meetings;

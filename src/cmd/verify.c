@@ -30,18 +30,43 @@ static void stop(struct lockstep *l)
 	vm_finish(l->vm[1], VM_STOPPED, 0);
 }
 
+/* Where a run by a plan meets next. */
+static uint64_t planned(const struct lockstep *l, uint64_t now)
+{
+	uint64_t low = 0, high = l->as_before ? l->met_count : 0, next = l->plan_from > now ? l->plan_from : l->plan_to;
+
+	while (low < high) { /* the first meeting behind this one */
+		uint64_t middle = low + (high - low) / 2;
+		if (l->met[middle] > now)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return l->as_before && low < l->met_count ? MIN(l->met[low], next) : next;
+}
+
 static void plan_next(struct lockstep *l, uint64_t onward)
 {
 	uint64_t now = l->next;
 
 	if (!l->plan_to)
 		l->next = now + onward;
-	else if (now < l->plan_from)
-		l->next = l->plan_from;
 	else if (now < l->plan_to)
-		l->next = l->plan_to;
+		l->next = planned(l, now);
 	else
 		stop(l);
+}
+
+/* Without memory for it, the run cannot be repeated as it was. */
+static void note_meeting(struct lockstep *l)
+{
+	bool full = !(l->met_count & (l->met_count - 1)) || !l->met_count; /* a power of two */
+	uint64_t *met = full ? realloc(l->met, MAX(2 * l->met_count, 1) * sizeof(*met)) : l->met;
+
+	if (!met)
+		return;
+	l->met = met;
+	l->met[l->met_count++] = l->next;
 }
 
 /* All processors are halted: nothing but a timer or an input can wake them. */
@@ -108,6 +133,8 @@ static uint64_t stretch(struct lockstep *l)
 static void meet(struct lockstep *l)
 {
 	l->meetings++;
+	if (!l->replays)
+		note_meeting(l);
 	lockstep_compare_processors(l);
 	lockstep_compare_memory(l, false);
 	if (l->different) {
@@ -194,7 +221,7 @@ static void arrive(struct device *device, void *arg)
 			wait_until(l, wall_ns() + WAIT_NS);
 	}
 	if (!l->vm[me]->end)
-		arm(s, l->stepping && me ? MIN(l->next, s->at + 1) : MIN(l->next, lockstep_replay_next(s)));
+		arm(s, l->stepping && me && s->at >= l->plan_from ? MIN(l->next, s->at + 1) : MIN(l->next, lockstep_replay_next(s)));
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -226,7 +253,7 @@ static int run_both(struct lockstep *l, const struct verify_maker *maker, enum v
 	l->different = false;
 	l->arrived = l->texts = 0;
 	l->listed_count = 0;
-	l->next = l->plan_to ? (l->plan_from ? l->plan_from : l->plan_to) : l->every;
+	l->next = l->plan_to ? planned(l, 0) : l->every;
 	if (!status)
 		status = join(l);
 	if (!status && (vm_start(l->vm[0]) || vm_start(l->vm[1])))
@@ -236,7 +263,7 @@ static int run_both(struct lockstep *l, const struct verify_maker *maker, enum v
 		enum vm_end other = vm_wait(l->vm[1]);
 		if (!l->replays && maker->drain)
 			maker->drain(maker->arg);
-		if (!l->different && !l->plan_to && *end == other && *end != VM_STOPPED) {
+		if (!l->different && *end == other && *end != VM_STOPPED) {
 			lockstep_compare_processors(l);
 			lockstep_compare_memory(l, true);
 			l->different_at = l->next;
@@ -248,31 +275,61 @@ static int run_both(struct lockstep *l, const struct verify_maker *maker, enum v
 
 /* --- finding the place --- */
 
-/* The earliest count at which they differ: when it returns, they are equal at l->equal_at, and l->text says how they differ one instruction
- * later, or as few as the engine shows. */
-static int narrow(struct lockstep *l, const struct verify_maker *maker)
+/* Runs both again, to meet at these counts at last. */
+static int run_plan(struct lockstep *l, const struct verify_maker *maker, uint64_t from, uint64_t to)
 {
-	uint64_t low = l->equal_at, high = l->different_at, value;
+	uint64_t value;
 	enum vm_end end;
 
 	l->replays = true;
 	l->awaits = false;
-	for (bool last = false; !last;) {
-		last = high - low <= 1;
-		l->plan_from = low;
-		l->plan_to = last ? high : low + (high - low) / 2;
-		l->stepping = last;
-		maker->unmake(maker->arg);
-		int status = run_both(l, maker, &end, &value);
-		if (status)
-			return status;
-		if (l->different ? l->different_at <= low : last) {
-			log_warn("the difference does not come again: something besides the engine changes from run to run");
-			return EXIT_OK;
+	l->plan_from = from;
+	l->plan_to = to;
+	l->stepping = to - from <= 1;
+	maker->unmake(maker->arg);
+	return run_both(l, maker, &end, &value);
+}
+
+/* The earliest count at which they differ: when it returns, and they do, they are equal at l->plan_from, and l->text says how they differ one instruction
+ * later, or as few as the engine shows. */
+static int halve(struct lockstep *l, const struct verify_maker *maker, uint64_t low, uint64_t high)
+{
+	int status = 0;
+
+	for (bool last = false; !last && !status;) {
+		uint64_t to = high - low <= 1 ? high : low + (high - low) / 2;
+		last = to == high;
+		status = run_plan(l, maker, low, to);
+		if (l->different && l->different_at <= low) { /* where they were equal */
+			l->different = false;
+			break;
 		}
-		*(l->different ? &high : &low) = l->plan_to;
+		*(l->different ? &high : &low) = to;
 	}
-	return EXIT_OK;
+	return status;
+}
+
+/* A run that meets elsewhere is not quite the same: an engine's blocks of code begin where it was stopped. So what does not come again then is tried with the first
+ * run's meetings, too, up to where the machines were last equal. */
+static int narrow(struct lockstep *l, const struct verify_maker *maker)
+{
+	uint64_t low = l->equal_at, high = l->different_at;
+	int status = halve(l, maker, low, high);
+
+	if (status || l->different)
+		return status;
+	l->as_before = true;
+	status = run_plan(l, maker, low, high);
+	if (status)
+		return status;
+	if (!l->different || l->different_at <= low) {
+		l->different = false;
+		log_warn("the difference does not come again in the same run: something besides the engine changes from run to run");
+		return EXIT_OK;
+	}
+	status = halve(l, maker, low, high);
+	l->elsewhere = !l->different;
+	return l->elsewhere && !status ? run_plan(l, maker, low, high) : status;
 }
 
 static void report(const struct lockstep *l)
@@ -282,6 +339,8 @@ static void report(const struct lockstep *l)
 		log_info("  %s", l->text[n]);
 	if (l->texts == DIFFERENCES)
 		log_info("  and more");
+	if (l->elsewhere)
+		log_info("where in between is not known: they are equal if they meet there, since the engine's blocks of code begin where it is stopped");
 	if (l->listed_count)
 		log_info("what interp ran in between:");
 	for (uint64_t n = l->listed_count > LISTED ? l->listed_count - LISTED : 0; n < l->listed_count; n++)
@@ -321,6 +380,7 @@ int verify_run(const struct verify_maker *maker, uint64_t every, enum vm_end *en
 	maker->unmake(maker->arg); /* from here on nothing comes in */
 	pthread_mutex_destroy(&l->lock);
 	lockstep_inputs_free(l);
+	free(l->met);
 	free(l);
 	return status;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Lockstep: equal machines are found equal, and an engine that goes wrong at one instruction is caught at that instruction; also where it goes wrong
- * because of an input, which comes to both machines, and again when they run again. */
+ * because of an input, which comes to both machines, and again, at the same count, when they run again; or because of where it is stopped. */
 #include <unistd.h>
 #include "cmd/verify.h"
 #include "vm_test.h"
@@ -9,33 +9,43 @@
 #define WRONG_AT 54321u
 #define MAILBOX 0x5100u /* where the device puts what it is sent */
 
-static enum { RIGHT, REGISTER, MEMORY, ENDS, FORGETFUL, INPUT } fault;
+static enum { RIGHT, REGISTER, MEMORY, ENDS, FORGETFUL, INPUT, OFTEN, WHOLE, LATE } fault;
 static unsigned made;
+static unsigned stops; /* of the machine, so far */
+
+#define LATE_AT 393100u /* behind the last meeting */
+#define RANG_AT 1000u   /* where both get the inputs: at the first */
+
+/* Is the engine wrong, when it is run to this limit? */
+static bool is_wrong(const struct vcpu *vcpu, uint64_t limit)
+{
+	switch (fault) {
+	case RIGHT: return false;
+	case FORGETFUL: return made == 1; /* in the first run only */
+	case INPUT: return vcpu->vm->memory.host[MAILBOX] == 'i' && *(uint32_t *)(vcpu->vm->memory.host + MAILBOX + 8) == RANG_AT; /* if it came, and then */
+	case OFTEN: return stops > 50;    /* if it was stopped so often */
+	case WHOLE: return vcpu->core.icount == WRONG_AT / 1000 * 1000 && limit >= vcpu->core.icount + 1000; /* if it runs so far at once */
+	default: return true;
+	}
+}
 
 /* The interpreter, but after WRONG_AT instructions something is different. */
 static int wrong_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exit)
 {
-	struct run_limit first = *limit;
+	uint64_t at = fault == LATE ? LATE_AT : WRONG_AT;
+	struct run_limit first = { .icount = at };
 	int error;
 
-	if (vcpu->core.icount >= WRONG_AT || limit->icount < WRONG_AT)
+	stops++;
+	if (vcpu->core.icount >= at || limit->icount < at || limit->step || !is_wrong(vcpu, limit->icount))
 		return interp_engine.run(vcpu, limit, exit);
-	first.icount = WRONG_AT;
 	error = interp_engine.run(vcpu, &first, exit);
-	if (vcpu->core.icount != WRONG_AT || vcpu->vm->end)
+	if (vcpu->core.icount != at || vcpu->vm->end)
 		return error;
 	switch (fault) {
-	case REGISTER: vcpu->core.cpu.gpr[RBX] ^= 0x100000; break;
 	case MEMORY: guest_write(vcpu->vm, 0x5008, "x", 1); break;
 	case ENDS: vm_finish(vcpu->vm, VM_POWERED_OFF, 0); break;
-	case FORGETFUL: /* only in the first run */
-		if (made == 1)
-			vcpu->core.cpu.gpr[RBX] ^= 1;
-		break;
-	case INPUT: /* if it came */
-		vcpu->core.cpu.gpr[RBX] ^= vcpu->vm->memory.host[MAILBOX] == 'i' ? 0x100000 : 0;
-		break;
-	case RIGHT: break;
+	default: vcpu->core.cpu.gpr[RBX] ^= 0x100000;
 	}
 	return error;
 }
@@ -77,19 +87,30 @@ static const struct engine wrong_engine = {
 };
 ENGINE(wrong_engine);
 
-/* 16-bit code: counts in AX, sums in BX, stores both, and halts after 65536 rounds. */
+/* 16-bit code: counts in AX, sums in BX, stores both, and halts after 65536 rounds, or writes to the mailbox's port, which is the machine's end. */
 static const char program[] = "\x40\x01\xc3\xa3\x00\x50\x89\x1e\x02\x50\x85\xc0\x75\xf2\xfa\xf4";
+static const char ending[] = "\x40\x01\xc3\xa3\x00\x50\x89\x1e\x02\x50\x85\xc0\x75\xf2\xe6\x99";
 
 static void mailed(struct device *d, unsigned kind, const void *data, size_t len)
 {
+	uint32_t count = (uint32_t)d->vm->vcpu[0]->core.icount;
+
 	guest_write(d->vm, MAILBOX + kind, data, len);
+	guest_write(d->vm, MAILBOX + 8, &count, sizeof(count));
 }
+
+static void power_off(struct device *d, uint64_t offset, unsigned size, uint64_t value)
+{
+	vm_finish(d->vm, VM_POWERED_OFF, 0);
+}
+static const struct bus_ops end_ops = { .write = power_off, .max_size = 1 };
 static const struct device_class mailbox_class = { .name = "mailbox", .summary = "writes to memory", .size = sizeof(struct device), .event = mailed, .version = 1 };
 static const struct device_place mailbox_place = { .class = &mailbox_class, .name = "mailbox", .irq = -1 };
 
 static int make(void *arg, struct vm *pair[2], const struct input_taker *taker)
 {
 	made++;
+	stops = 0;
 	for (unsigned n = 0; n < 2; n++) {
 		struct vm_config config = { .name = "test", .engine = n ? "interp" : "wrong", .memory = 1 * MiB, .cpus = 1, .clock = CLOCK_INSTRUCTIONS };
 		if (taker && !n)
@@ -99,7 +120,9 @@ static int make(void *arg, struct vm *pair[2], const struct input_taker *taker)
 		struct vm *vm = pair[n];
 		struct device *mailbox = device_create(vm, &mailbox_place);
 		struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
-		guest_write(vm, CODE, program, sizeof(program) - 1);
+		if (bus_add(vm, BUS_PORT, 0x99, 1, &end_ops, mailbox))
+			return 1;
+		guest_write(vm, CODE, fault == LATE ? ending : program, sizeof(program) - 1);
 		cpu->seg[SEG_CS].base = cpu->seg[SEG_CS].selector = 0;
 		cpu->gpr[X86_GPR_RIP] = CODE;
 		vcpu_changed(vm->vcpu[0], X86_ALL_GROUPS);
@@ -157,5 +180,12 @@ int main(void)
 	ok(run(ENDS, text) == VM_KILLED && strstr(text, "powered off"), "a machine that ends alone");
 	ok(run(INPUT, text) == VM_KILLED && strstr(text, place) && strstr(text, "rbx: "), "what goes wrong because of an input does so again");
 	ok(run(FORGETFUL, text) == VM_KILLED && strstr(text, "does not come again"), "what does not come again is said to be so");
+	ok(run(OFTEN, text) == VM_KILLED && strstr(text, place) && strstr(text, "rbx: ") && !strstr(text, "not known"),
+	   "what goes wrong only if the machines meet as often before, too");
+	snprintf(place, sizeof(place), "differ after %u instructions, and are equal after %u", WRONG_AT / 1000 * 1000 + 1000, WRONG_AT / 1000 * 1000);
+	ok(run(WHOLE, text) == VM_KILLED && strstr(text, place) && strstr(text, "rbx: ") && strstr(text, "is not known") && !strstr(text, "besides"),
+	   "what goes wrong only if they meet nowhere in between: nothing else is blamed");
+	snprintf(place, sizeof(place), "differ after %u instructions, and are equal after %u", LATE_AT, LATE_AT - 1);
+	ok(run(LATE, text) == VM_KILLED && strstr(text, place), "what goes wrong behind the last meeting, before both end");
 	return done();
 }
