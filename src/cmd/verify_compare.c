@@ -27,13 +27,6 @@ static uint64_t element(const void *at, unsigned size)
 	return value;
 }
 
-/* What may differ. FIP, FDP and FOP are for x87 exception handlers, and processors differ in which instructions set them; an engine may leave
- * them to the host. */
-static bool excused_byte(const struct field *f, size_t at)
-{
-	return !strcmp(f->name, "xsave") && ((at >= offsetof(struct x86_fxsave, fop) && at < offsetof(struct x86_fxsave, mxcsr)));
-}
-
 static void compare_fields(struct lockstep *l, const char *where, const struct field *f, const void *a, const void *b)
 {
 	for (; f->type != FIELD_TYPE_END; f++) {
@@ -48,12 +41,8 @@ static void compare_fields(struct lockstep *l, const char *where, const struct f
 			if (!memcmp(x, y, f->size))
 				continue;
 			size_t at = 0;
-			while (at < f->size && (x[at] == y[at] || excused_byte(f, at)))
+			while (x[at] == y[at])
 				at++;
-			if (at == f->size) {
-				l->excused++;
-				continue;
-			}
 			if (f->type == FIELD_TYPE_BYTES)
 				lockstep_differ(l, "%s%s, byte %zu: %016lx, interp %016lx", where, f->name, at & ~(size_t)7,
 				       element(x + (at & ~(size_t)7), 8), element(y + (at & ~(size_t)7), 8));
