@@ -49,10 +49,10 @@ static void changes(const char *what, unsigned at, uint8_t value, uint32_t eax, 
 	hot = bt->stat.hot;
 	*((uint8_t *)memory_host(vm, CODE, sizeof(loop)) + at) = value;
 	run(RUNS);
-	ok(cpu->gpr[RAX] == 5 * RUNS && !cpu->gpr[RDX] && bt->stat.hot == hot, "%s: nobody told the processor, which runs the old code", what);
+	ok(cpu->gpr[RAX] == 5 * RUNS && !cpu->gpr[RDX] && bt->stat.hot == hot + 1, "%s: nobody told the processor, which runs the old code", what);
 	guest_write(vm, CODE + at, &value, 1);
 	run(RUNS);
-	ok(cpu->gpr[RAX] == eax * RUNS && cpu->gpr[RDX] == edx * RUNS && bt->stat.hot == hot + 1, "%s: it was told, and runs the new", what);
+	ok(cpu->gpr[RAX] == eax * RUNS && cpu->gpr[RDX] == edx * RUNS && bt->stat.hot == hot + 2, "%s: it was told, and runs the new", what);
 }
 
 int main(void)

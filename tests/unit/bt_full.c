@@ -84,6 +84,14 @@ static unsigned looks(const struct bt *bt, uint32_t from, uint32_t to)
 	return count;
 }
 
+static bool is_return(struct bt *bt, const struct bt_insn *rec)
+{
+	struct insn i;
+
+	bt_insn_get(bt, rec, &i);
+	return i.op == X86_OP_RET;
+}
+
 static void test_pushes(void)
 {
 	struct bt *bt = bt_of(vm->vcpu[0]);
@@ -99,7 +107,7 @@ static void test_pushes(void)
 		if (bt->block[bt->fast[n].block].rip == CODE) {
 			fast = looks(bt, bt->fast[n].code, bt->fast[n].code_end);
 			for (unsigned k = 0; k < bt->fast[n].places; k++)
-				rounds += bt->insn[bt->place[bt->fast[n].place + k].insn].insn.op == X86_OP_RET;
+				rounds += is_return(bt, &bt->insn[bt->place[bt->fast[n].place + k].insn]);
 		}
 	for (unsigned n = 0; n < X86_OP_COUNT; n++)
 		exec += n != X86_OP_HLT && bt->stat.exec[n];
@@ -120,7 +128,7 @@ int main(void)
 	bt = bt_of(vm->vcpu[0]);
 	test_pushes();
 	with_room("code", &bt->code_used, &bt->end.code, 4 * BT_FAST_ROOM, 983);
-	with_room("instructions", &bt->insns, &bt->end.insn, 200, 1);
+	with_room("instructions", &bt->insns, &bt->end.insn, BT_BLOCK_INSNS + 60, 1);
 	with_room("blocks", &bt->blocks, &bt->end.block, 12, 1);
 	with_room("exits", &bt->exits, &bt->end.exit, 3 * STEPS_MAX, 7);
 	with_room("fast copies", &bt->fasts, &bt->end.fast, 6, 1);

@@ -38,21 +38,42 @@ static unsigned decode(struct translation *t, uint8_t bytes[BT_BLOCK_MAX * 15], 
 
 	while (b->count < max && !ends && b->bytes < available) {
 		struct bt_insn *rec = &bt->insn[b->insn + b->count];
-		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block) };
-		rec->insn.offset = b->bytes;
-		rec->insn.index = (uint8_t)b->count;
+		struct insn *i = &t->insns[b->count];
+		*i = (struct insn){ .offset = b->bytes, .index = (uint8_t)b->count };
 		unsigned n = x86_code_copy(bytes + b->bytes, memory + b->bytes, available - b->bytes);
-		n = x86_memo_decode(bt->memo, &rec->insn, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes, n, b->mode);
+		n = x86_memo_decode(bt->memo, i, &t->shapes[b->count], &t->shaped[b->count], bytes + b->bytes, n, b->mode);
 		if (!n)
 			break;
-		ends = ends_block(bt, &rec->insn);
-		rec->vector = is_vector(&rec->insn);
-		rec->resumes = !ends || goes_on(&rec->insn);
+		ends = ends_block(bt, i);
+		*rec = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .offset = b->bytes, .vector = is_vector(i), .resumes = !ends || goes_on(i) };
 		b->bytes += (uint16_t)n;
 		b->count++;
 	}
 	code_holder_settle(&bt->holder);
 	return b->count;
+}
+
+void bt_insn_get(struct bt *bt, const struct bt_insn *rec, struct insn *i)
+{
+	const struct bt_block *b = &bt->block[rec->block];
+	struct x86_shape shape;
+	bool shaped;
+
+	if (rec->kept) {
+		*i = *bt_insn_kept(bt, rec);
+		return;
+	}
+	*i = (struct insn){ .offset = rec->offset, .index = (uint8_t)(rec - &bt->insn[b->insn]) };
+	x86_memo_decode(bt->memo, i, &shape, &shaped, bt_block_bytes(bt, b) + rec->offset, b->bytes - rec->offset, b->mode);
+}
+
+void bt_insn_keep(struct bt *bt, struct bt_insn *rec, const struct insn *i)
+{
+	if (rec->kept)
+		return;
+	rec->kept = bt->insns;
+	*bt_insn_kept(bt, rec) = *i;
+	bt->insns += BT_INSN_KEPT;
 }
 
 /* --- how it is entered --- */
@@ -143,16 +164,19 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	if (!decode(&t, bytes, memory, available))
 		return false;
 	b->code = t.e.at;
+	memcpy(bt_block_bytes(bt, b), bytes, b->bytes);
+	bt->insns += b->count + 1u + (b->bytes + (uint32_t)sizeof(struct bt_insn) - 1) / (uint32_t)sizeof(struct bt_insn);
 	translate_prologue(&t);
 	for (unsigned n = 0; n < b->count; n++) {
 		t.id = b->insn + n;
 		t.rec = &bt->insn[t.id];
-		t.bytes = bytes + t.rec->insn.offset;
+		t.insn = &t.insns[n];
+		t.bytes = bytes + t.insn->offset;
 		t.shape = t.shaped[n] ? &t.shapes[n] : NULL;
 		bt->stat.native += translate_insn(&t);
 	}
 	t.id = b->insn + b->count;
-	bt->insn[t.id] = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .code = t.e.at };
+	bt->insn[t.id] = (struct bt_insn){ .block = (uint32_t)(b - bt->block), .offset = b->bytes, .code = t.e.at };
 	if (bt->insn[t.id - 1].resumes) {
 		memory_room(&t);
 		bt->insn[t.id].code = t.e.at;
@@ -161,11 +185,10 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	stubs_emit(&t);
 	b->code_end = t.e.at;
 	bt->code_used = (uint32_t)align_up(t.e.at, 16);
-	bt->insns += b->count + 1u;
 	bt->stat.blocks++;
 	bt->stat.insns += b->count;
 	bt->stat.bytes += b->code_end - b->code;
 	if (trace_on(bt))
-		bt_trace_block(bt, b, bytes);
+		bt_trace_block(bt, b);
 	return true;
 }

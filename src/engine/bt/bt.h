@@ -56,16 +56,20 @@ struct bt_state {
 	uint64_t return_address;
 };
 
-struct bt_insn {                      /* a guest instruction of a block; behind the last one stands one without insn.exec */
-	struct insn insn;
+/* A guest instruction of a block. Behind the last one stands one more, of which code and offset tell where the block ends; then the block's bytes, and
+ * the struct insn of those that are `kept`. The others are decoded from the bytes when they are wanted: of most that is never. */
+struct bt_insn {
 	uint32_t code;                /* offset of its host code */
 	uint32_t block;
-	uint8_t access, access_size;  /* enum bt_access: what a miss of its memory operand was after */
-	bool vector;                  /* its exec function looks at vector state or MXCSR */
-	bool calls_exec;              /* its host code ends with a call of its exec function, or of quick.c */
-	bool resumes;                 /* after its exec function the next one may follow */
+	uint32_t kept;                /* index in bt.insn of where its struct insn stands, or 0: those of exec functions and of x87 */
+	uint16_t offset : 10;         /* of its bytes */
+	uint16_t access : 2;          /* enum bt_access: what a miss of its memory operand was after */
+	uint16_t vector : 1;          /* its exec function looks at vector state or MXCSR */
+	uint16_t calls_exec : 1;      /* its host code ends with a call of its exec function, or of quick.c; it is kept then */
+	uint16_t resumes : 1;         /* after its exec function the next one may follow */
 	uint16_t trouble;             /* faults of its host code by writes to code; from BT_SITE_GIVEN_UP on, runs of its exec function instead */
 };
+#define BT_INSN_KEPT (sizeof(struct insn) / sizeof(struct bt_insn)) /* room for one that is kept */
 #define BT_NO_SITE 0xffffffffu        /* bt_state.site: the code runs on to where there can be none */
 #define BT_SITE_FAULTS 4              /* so many are borne */
 #define BT_SITE_GIVEN_UP 0x8000
@@ -369,7 +373,21 @@ void bt_doors_close(struct bt *, struct bt_block *);
 /* These doors are no more. */
 void bt_doors_evict(struct bt *, uint32_t first, uint32_t end);
 
-/* block.c -- Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
+/* A block's bytes, as they were when it was translated. */
+static inline uint8_t *bt_block_bytes(const struct bt *bt, const struct bt_block *b)
+{
+	return (uint8_t *)&bt->insn[b->insn + b->count + 1u];
+}
+/* What is kept of an instruction, which must be. */
+static inline struct insn *bt_insn_kept(const struct bt *bt, const struct bt_insn *rec)
+{
+	return (struct insn *)&bt->insn[rec->kept];
+}
+/* block.c -- The instruction, kept or decoded. */
+void bt_insn_get(struct bt *, const struct bt_insn *, struct insn *);
+/* From now on its struct insn is kept. */
+void bt_insn_keep(struct bt *, struct bt_insn *, const struct insn *);
+/* Translates the block whose fields up to mode are set, from guest memory, of which `available` bytes may be used; false: nothing
  * could be. */
 bool bt_translate(struct bt *, struct bt_block *, const uint8_t *memory, unsigned available);
 /* bits.c -- BT, BTS, BTR or BTC of a bit in memory whose number is in a register? */
@@ -392,9 +410,9 @@ void bt_reason_begin(struct bt *, enum bt_why, enum bt_cause);
 void bt_reason_end(struct bt *, bool faulted);
 static inline void bt_phase_set(struct bt *bt, enum bt_phase phase) { *(volatile uint8_t *)&bt->phase = (uint8_t)phase; }
 
-/* trace.c -- Prints a block that was just translated from these bytes: --trace bt. */
-void bt_trace_block(const struct bt *, const struct bt_block *, const uint8_t *bytes);
-void bt_trace_fast(const struct bt *, const struct bt_fast *, const uint8_t *page);
+/* trace.c -- Prints a block that was just translated: --trace bt. */
+void bt_trace_block(const struct bt *, const struct bt_block *);
+void bt_trace_fast(const struct bt *, const struct bt_fast *);
 /* From now on the instruction is done by its exec function. */
 void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
@@ -403,12 +421,13 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_CODE_SIZE (64u * MiB)      /* the most */
 #define BT_CODE_DEFAULT (32u * MiB)
 #define BT_CODE_LEAST (2u * MiB)      /* BT_FAST_ROOM has to be in a part */
-#define BT_INSNS_MAX (BT_CODE_SIZE / 32)
+#define BT_INSNS_MAX (BT_CODE_SIZE / 16)
 #define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
 #define BT_EXITS_MAX (BT_BLOCKS_MAX * 2)
 #define BT_DOORS_MAX (BT_CODE_SIZE / 128)
 #define BT_FASTS_MAX (BT_BLOCKS_MAX / 2)
-#define BT_PLACES_MAX BT_INSNS_MAX
+#define BT_PLACES_MAX (BT_CODE_SIZE / 32)
+#define BT_BLOCK_INSNS (BT_BLOCK_MAX * (2 + BT_INSN_KEPT) + 1) /* that a block takes at most, with its bytes and what is kept */
 #define BT_MEMBERS_MAX BT_BLOCKS_MAX
 #define BT_STEP_ROOM 512              /* an instruction of a fast copy needs less */
 #define BT_FAST_ROOM (96 * BT_STEP_ROOM) /* with less there is none; it is as long as there is room for */

@@ -200,7 +200,7 @@ static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, str
 
 static bool full(const struct bt *bt)
 {
-	return bt->code_used + BT_BLOCK_ROOM > bt->end.code || bt->insns + BT_BLOCK_MAX + 1 > bt->end.insn || bt->blocks == bt->end.block ||
+	return bt->code_used + BT_BLOCK_ROOM > bt->end.code || bt->insns + BT_BLOCK_INSNS > bt->end.insn || bt->blocks == bt->end.block ||
 	       bt->exits + 2 * BT_BLOCK_MAX > bt->end.exit || bt->doors == bt->end.door;
 }
 

@@ -47,6 +47,7 @@ void fpu_note(struct translation *t, const struct insn *i, const struct ea *ea)
 {
 	struct emit *e = &t->e;
 
+	bt_insn_keep(t->bt, t->rec, i);
 	memory_room_for(t, i->seg == SEG_FLAT ? 60 : 80);
 	emit_store_constant(e, BT_FPU_LAST, t->id);
 	if (t->block->anywhere) {

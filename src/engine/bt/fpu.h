@@ -17,14 +17,15 @@ static inline void bt_fpu_settle(struct bt *bt)
 	const struct bt_insn *rec = &bt->insn[s->fpu_last];
 	const struct bt_block *b = &bt->block[rec->block];
 	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
-	guest->fop = (uint16_t)((rec->insn.opcode & 7) << 8 | rec->insn.modrm);
-	guest->fip = (b->anywhere ? s->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->insn.offset;
+	const struct insn *i = bt_insn_kept(bt, rec);
+	guest->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
+	guest->fip = (b->anywhere ? s->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->offset;
 	if (!code64)
 		guest->fip = (uint32_t)guest->fip | (uint64_t)cpu->seg[SEG_CS].selector << 32;
 	s->fpu_last = BT_FPU_NONE;
 	if (s->fpu_last_memory == BT_FPU_NONE)
 		return;
-	const struct insn *i = &bt->insn[s->fpu_last_memory].insn;
+	i = bt_insn_kept(bt, &bt->insn[s->fpu_last_memory]);
 	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
 	guest->fdp = s->fpu_operand & size_mask(i->asize);
 	if (!code64)

@@ -374,9 +374,9 @@ void group_plan(const struct translation *t, struct plan *plan)
 		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
 		const struct x86_shape *s = t->shaped[n] ? &t->shapes[n] : NULL;
 		plan->step[n].group[ACCESS_OPERAND] = plan->step[n].group[ACCESS_STACK] = GROUP_NONE;
-		collect(&a, &t->bt->block[rec->block], &rec->insn, s, n);
+		collect(&a, &t->bt->block[rec->block], &t->insns[n], s, n);
 		if (s)
-			effect(&a, &rec->insn, s);
+			effect(&a, &t->insns[n], s);
 		else
 			for (unsigned r = 0; r < 16; r++)
 				renew(&a, r);

@@ -20,6 +20,14 @@ static const struct bt_insn *last_of(const struct bt *bt, const struct bt_block 
 	return &bt->insn[b->insn + b->count - 1u];
 }
 
+static struct insn last_insn(const struct translation *t, const struct bt_block *b)
+{
+	struct insn i;
+
+	bt_insn_get(t->bt, last_of(t->bt, b), &i);
+	return i;
+}
+
 static bool is_branch(const struct insn *i)
 {
 	return i->op >= X86_OP_JO && i->op <= X86_OP_JNLE;
@@ -34,19 +42,21 @@ static struct bt_block *at(const struct translation *t, uint64_t rip)
 /* Where a loop of one block goes on; NULL: it is none, or that is not known. */
 static struct bt_block *loop_exit(struct translation *t, struct bt_block *b)
 {
-	const struct insn *i = &last_of(t->bt, b)->insn;
 	struct bt_block *before = t->block, *exit = NULL;
+	struct insn i = last_insn(t, b);
 
 	t->block = b;
-	if (is_branch(i) && !last_of(t->bt, b)->calls_exec && i->imm == -(uint64_t)b->bytes)
-		exit = at(t, flow_next(t, i));
+	if (is_branch(&i) && !last_of(t->bt, b)->calls_exec && i.imm == -(uint64_t)b->bytes)
+		exit = at(t, flow_next(t, &i));
 	t->block = before;
 	return exit;
 }
 
-static bool is_loop(const struct bt *bt, const struct bt_block *b)
+static bool is_loop(const struct translation *t, const struct bt_block *b)
 {
-	return is_branch(&last_of(bt, b)->insn) && last_of(bt, b)->insn.imm == -(uint64_t)b->bytes;
+	struct insn i = last_insn(t, b);
+
+	return is_branch(&i) && i.imm == -(uint64_t)b->bytes;
 }
 
 /* When a loop has become hot, what is behind it has run as often as it was left. */
@@ -75,7 +85,7 @@ static bool stack_moved(const struct translation *t, const struct plan *plan, in
 
 	*by = 0;
 	for (unsigned n = 0; n + 1 < plan->steps; n++) {
-		const struct insn *i = &t->bt->insn[plan->step[n].id].insn;
+		const struct insn *i = &t->insns[n];
 		switch (i->op) {
 		case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: case X86_OP_PUSH_SREG: *by -= width; break;
 		case X86_OP_POP: case X86_OP_POPFQ: case X86_OP_POPFD: *by += width; break;
@@ -107,8 +117,8 @@ static uint64_t returns_to(const struct translation *t, const struct plan *plan)
 	for (unsigned n = plan->steps - 1; n--;) {
 		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
 		const struct bt_block *b = &t->bt->block[rec->block];
-		depth += rec->insn.op == X86_OP_RET;
-		if (rec->insn.op == X86_OP_CALL && !depth--)
+		depth += t->insns[n].op == X86_OP_RET;
+		if (t->insns[n].op == X86_OP_CALL && !depth--)
 			return b->rip + b->bytes;
 	}
 	if (!stack_moved(t, plan, &by) || !bt_table_peek(t->bt, (rsp + (uint64_t)by) & size_mask(t->width), t->width, &value))
@@ -120,19 +130,20 @@ static uint64_t returns_to(const struct translation *t, const struct plan *plan)
 static struct bt_block *successor(const struct translation *t, const struct plan *plan)
 {
 	const struct bt_insn *last = last_of(t->bt, t->block);
+	const struct insn *i = &t->insns[plan->steps - 1];
 	struct bt_block *taken, *next;
 
 	if (last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
 		return NULL;
-	next = at(t, flow_next(t, &last->insn));
+	next = at(t, flow_next(t, i));
 	if (last->resumes)
 		return next;
-	if (last->insn.op == X86_OP_RET)
+	if (i->op == X86_OP_RET)
 		return at(t, returns_to(t, plan));
-	if (last->insn.form != FORM_I || !(is_branch(&last->insn) || last->insn.op == X86_OP_JMP || last->insn.op == X86_OP_CALL))
+	if (i->form != FORM_I || !(is_branch(i) || i->op == X86_OP_JMP || i->op == X86_OP_CALL))
 		return NULL;
-	taken = at(t, flow_target(t, &last->insn));
-	return is_branch(&last->insn) && cold(t->bt, next) < cold(t->bt, taken) ? next : taken;
+	taken = at(t, flow_target(t, i));
+	return is_branch(i) && cold(t->bt, next) < cold(t->bt, taken) ? next : taken;
 }
 
 static unsigned times(const struct plan *plan, uint32_t block)
@@ -144,13 +155,19 @@ static unsigned times(const struct plan *plan, uint32_t block)
 	return count;
 }
 
-/* False: behind it the plain copy goes on. */
-static bool add_steps(const struct bt *bt, struct plan *plan, const struct bt_block *b)
+/* Of the bytes that the plain copy was made of. False: behind it the plain copy goes on. */
+static bool add_steps(struct translation *t, struct plan *plan, const struct bt_block *b)
 {
+	const struct bt *bt = t->bt;
+
 	plan->path[plan->blocks++] = (uint32_t)(b - bt->block);
 	for (unsigned n = 0; n < b->count; n++) {
 		const struct bt_insn *rec = &bt->insn[b->insn + n];
-		plan->step[plan->steps++] = (struct step){ .id = b->insn + n };
+		unsigned at = plan->steps++;
+		plan->step[at] = (struct step){ .id = b->insn + n };
+		t->insns[at] = (struct insn){ .offset = rec->offset, .index = (uint8_t)n };
+		x86_memo_decode(bt->memo, &t->insns[at], &t->shapes[at], &t->shaped[at], bt_block_bytes(bt, b) + rec->offset, b->bytes - rec->offset,
+				b->mode);
 		if (rec->calls_exec || rec->trouble & BT_SITE_GIVEN_UP)
 			return false;
 	}
@@ -166,13 +183,13 @@ static void find_path(struct translation *t, struct plan *plan)
 	unsigned rounds = 1, trips = 1, most = MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
 
 	plan->blocks = plan->steps = plan->groups = 0;
-	while (add_steps(bt, plan, t->block)) {
-		next = is_loop(bt, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
+	while (add_steps(t, plan, t->block)) {
+		next = is_loop(t, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
 		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > most)
 			break;
-		if (is_loop(bt, head) ? next != head : is_loop(bt, next) && !next->trips)
+		if (is_loop(t, head) ? next != head : is_loop(t, next) && !next->trips)
 			break;
-		if (next == head && rounds++ == (is_loop(bt, head) && head->trips ? head->trips : ROUNDS_MAX))
+		if (next == head && rounds++ == (is_loop(t, head) && head->trips ? head->trips : ROUNDS_MAX))
 			break;
 		if (next != head && next != t->block && times(plan, (uint32_t)(next - bt->block)) >= ROUNDS_MAX)
 			break;
@@ -206,7 +223,7 @@ static void poll(struct translation *t, const struct bt_block *next)
 /* From one block of the path to the next. */
 static void go_on(struct translation *t, const struct bt_block *next)
 {
-	const struct insn *i = &t->rec->insn;
+	const struct insn *i = t->insn;
 
 	t->tight = t->too_far = false;
 	memory_room_for(t, 80); /* nobody looks behind this whether the short jumps reach an island */
@@ -228,7 +245,7 @@ static void go_on(struct translation *t, const struct bt_block *next)
 	assert(!t->too_far);
 }
 
-static void write_steps(struct translation *t, const uint8_t *page, unsigned *places)
+static void write_steps(struct translation *t, unsigned *places)
 {
 	const uint32_t *path = t->plan->path;
 	struct bt_block *head = t->block;
@@ -241,7 +258,8 @@ static void write_steps(struct translation *t, const uint8_t *page, unsigned *pl
 		t->id = s->id;
 		t->rec = &rec; /* the original is of the plain copy */
 		t->block = &t->bt->block[rec.block];
-		t->bytes = page + (t->block->gpa & (X86_PAGE_SIZE - 1)) + rec.insn.offset;
+		t->insn = &t->insns[t->step];
+		t->bytes = bt_block_bytes(t->bt, t->block) + rec.offset;
 		t->shape = t->shaped[t->step] ? &t->shapes[t->step] : NULL;
 		t->e.wrote = t->e.wrote_x = false;
 		place(t, places);
@@ -257,14 +275,14 @@ static void write_steps(struct translation *t, const uint8_t *page, unsigned *pl
 	t->tight = false;
 	if (goes_on && last_of(t->bt, t->block)->resumes) {
 		memory_room(t);
-		flow_exit(t, -1, flow_next(t, &last_of(t->bt, t->block)->insn));
+		flow_exit(t, -1, flow_next(t, t->insn));
 	}
 	t->block = head;
 	stubs_emit(t);
 }
 
 /* As often as it takes to learn which host addresses are looked for in their slots; that is mostly twice. */
-static void write_copy(struct translation *t, const uint8_t *page, struct bt_fast *f)
+static void write_copy(struct translation *t, struct bt_fast *f)
 {
 	uint32_t exits = t->bt->exits;
 
@@ -277,7 +295,7 @@ static void write_copy(struct translation *t, const uint8_t *page, struct bt_fas
 		t->polled = false;
 		t->held = t->second = GROUP_NONE;
 		translate_prologue(t);
-		write_steps(t, page, &f->places);
+		write_steps(t, &f->places);
 	} while (t->wanted != t->kept);
 }
 
@@ -285,34 +303,6 @@ bool bt_heat_room(const struct bt *bt)
 {
 	return bt->code_used + BT_FAST_ROOM <= bt->end.code && bt->exits + 2 * STEPS_MAX <= bt->end.exit && bt->fasts < bt->end.fast &&
 	       bt->places + STEPS_MAX <= bt->end.place && bt->members + PATH_MAX <= bt->end.member;
-}
-
-/* What is in the block's page at this moment: another processor may be writing to it. False: there is none. */
-static bool page_copy(struct bt *bt, const struct bt_block *b, uint8_t *copy)
-{
-	struct x86_core *core = &bt->vcpu->core;
-	bool traced;
-	const uint8_t *page = core->env->page(core, align_down(b->gpa, X86_PAGE_SIZE), ACCESS_READ, &traced);
-
-	if (page)
-		memcpy(copy, page, X86_PAGE_SIZE);
-	return page;
-}
-
-/* False: the instructions are no longer those that the blocks were made of, of which this processor will be told. Shapes that belong to others would
- * be written down with what the analysis knows of these. */
-static bool shapes(struct translation *t, const struct plan *plan, const uint8_t *page)
-{
-	for (unsigned n = 0; n < plan->steps; n++) {
-		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
-		const struct bt_block *b = &t->bt->block[rec->block];
-		struct insn i = rec->insn;
-		x86_memo_decode(t->bt->memo, &i, &t->shapes[n], &t->shaped[n], page + (b->gpa & (X86_PAGE_SIZE - 1)) + i.offset, i.length,
-				b->mode);
-		if (memcmp(&i, &rec->insn, sizeof(i)))
-			return false;
-	}
-	return true;
 }
 
 static void note_members(struct bt *bt, const struct plan *plan)
@@ -331,11 +321,10 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	struct translation t; /* some fields are large */
 	struct bt_fast *f = &bt->fast[bt->fasts];
 	struct bt_block before = *b;
-	uint8_t page[X86_PAGE_SIZE];
 	struct plan plan;
 
 	bt->heat[b - bt->block] = BT_HEAT_NEVER;
-	if (b->dead || b->second != ~0ULL || !bt_heat_room(bt) || !page_copy(bt, b, page))
+	if (b->dead || b->second != ~0ULL || !bt_heat_room(bt))
 		return false;
 	bt_phase_set(bt, BT_TRANSLATING);
 	t.e = (struct emit){ .base = bt->code };
@@ -348,13 +337,13 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	count_trips(&t, b);
 	before.trips = b->trips;
 	find_path(&t, &plan);
-	if (bt->holder.has_changes || !shapes(&t, &plan, page)) {
+	if (bt->holder.has_changes) {
 		bt->heat[b - bt->block] = 1;
 		return false;
 	}
 	group_plan(&t, &plan);
 	t.plan = &plan;
-	write_copy(&t, page, f);
+	write_copy(&t, f);
 	f->code_end = t.e.at;
 	uint32_t jump_entry = b->jump_entry, entry = b->entry, body = b->body;
 	*b = before;
@@ -366,7 +355,7 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	bt->stat.hot++;
 	bt->stat.hot_bytes += f->code_end - f->code;
 	if (trace_on(bt))
-		bt_trace_fast(bt, f, page);
+		bt_trace_fast(bt, f);
 	return true;
 }
 

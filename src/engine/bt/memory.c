@@ -186,10 +186,9 @@ void memory_want_fpu(struct translation *t)
 	memory_jump_if_zero(t, (struct stub){ .kind = STUB_FPU });
 }
 
-static void note(struct translation *t, unsigned size, bool write)
+static void note(struct translation *t, bool write)
 {
 	t->rec->access = write ? BT_WRITE : BT_READ;
-	t->rec->access_size = (uint8_t)size;
 }
 
 void memory_index(struct translation *t, unsigned from, unsigned low, bool constant)
@@ -218,7 +217,7 @@ struct operand memory_access(struct translation *t, const struct ea *ea, unsigne
 	unsigned from = HOST_T, checked = alignment == ALIGNED ? 0 : log_of(size);
 	struct stub stub = { .kind = STUB_MISS, .log_size = (uint8_t)log_of(size), .alignment = (uint8_t)alignment, .write = write, .ea = *ea };
 
-	note(t, size, write);
+	note(t, write);
 	e->wrote = true; /* out of line, if not here */
 	if (ea->kind == EA_CONST) {
 		if ((ea->constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
@@ -267,9 +266,7 @@ struct operand memory_access_wide(struct translation *t, const struct ea *from, 
 		emit_constant(e, HOST_T, from->constant);
 	memory_within(t, size);
 	/* now within the page: its alignment does not matter */
-	struct operand rm = memory_access(t, &ea, 1, write, ALIGNED);
-	note(t, size, write);
-	return rm;
+	return memory_access(t, &ea, 1, write, ALIGNED);
 }
 
 struct operand memory_stack(struct translation *t, int32_t disp, unsigned size, bool write, enum alignment alignment)

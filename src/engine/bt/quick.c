@@ -118,7 +118,7 @@ static void *syscall_(struct bt *bt, const struct bt_insn *rec)
 	if ((mode & MODE_CODE) != MODE_CODE64 || !(cpu->efer & EFER_SCE) || !(bt->vcpu->core.mode & MODE_USER) || !keys_hold(bt, 1, mode) ||
 	    (flags & ~cpu->sfmask & FLAG_AC))
 		return NULL;
-	cpu->gpr[RCX] = bt_block_rip(bt, &bt->block[rec->block]) + rec->insn.offset + rec->insn.length;
+	cpu->gpr[RCX] = bt_block_rip(bt, &bt->block[rec->block]) + rec[1].offset;
 	cpu->gpr[R11] = flags;
 	s->address = cpu->lstar;
 	x86_load_flat(cpu, selector, (uint16_t)(selector + 8), 0, true);
@@ -133,7 +133,7 @@ static void *sysret(struct bt *bt, const struct bt_insn *rec)
 	uint16_t selector = (uint16_t)(cpu->star >> 48);
 
 	if ((mode & MODE_CODE) != MODE_CODE64 || !(cpu->efer & EFER_SCE) || (bt->vcpu->core.mode & MODE_USER) ||
-	    !(rec->insn.flags & INSN_REX_W) || !x86_canonical(cpu->gpr[RCX]) || !keys_hold(bt, 0, mode) || (flags & (FLAG_AC | FLAG_TF)) ||
+	    !(bt_insn_kept(bt, rec)->flags & INSN_REX_W) || !x86_canonical(cpu->gpr[RCX]) || !keys_hold(bt, 0, mode) || (flags & (FLAG_AC | FLAG_TF)) ||
 	    ((flags & FLAG_IF) && event_waits(bt)))
 		return NULL;
 	bt->state->address = cpu->gpr[RCX];
@@ -241,7 +241,7 @@ static void *load_segment(struct bt *bt, const struct bt_insn *rec)
 	struct x86_core *core = &bt->vcpu->core;
 	struct bt_state *s = bt->state;
 	uint16_t selector = (uint16_t)s->address;
-	unsigned seg = rec->insn.dst;
+	unsigned seg = bt_insn_kept(bt, rec)->dst;
 	struct x86_segment value;
 	struct x86_descriptor d;
 
@@ -259,7 +259,7 @@ static void *load_segment(struct bt *bt, const struct bt_insn *rec)
 	s->gs_base = core->cpu.seg[SEG_GS].base;
 	s->fs_plain = bt_segment_plain(&core->cpu.seg[SEG_FS]);
 	s->gs_plain = bt_segment_plain(&core->cpu.seg[SEG_GS]);
-	if (rec->insn.op == X86_OP_POP_SREG)
+	if (bt_insn_kept(bt, rec)->op == X86_OP_POP_SREG)
 		core->cpu.gpr[RSP] = (uint32_t)(core->cpu.gpr[RSP] + 4);
 	bt->stat.quick++;
 	return bt->code + rec[1].code;
@@ -324,7 +324,7 @@ static void *iret(struct bt *bt, const struct bt_insn *rec)
 	struct x86_segment cs, ss;
 	struct frame f;
 
-	if ((core->mode & MODE_USER) || rec->insn.osize != size || (size == 8 && (core->mode & MODE_CODE) != MODE_CODE64) || cpu->nmi_blocked ||
+	if ((core->mode & MODE_USER) || bt_insn_kept(bt, rec)->osize != size || (size == 8 && (core->mode & MODE_CODE) != MODE_CODE64) || cpu->nmi_blocked ||
 	    (cpu->rflags & FLAG_NT) || !read_frame(core, size, &f))
 		return NULL;
 	unsigned cpl = f.cs & 3;
@@ -367,7 +367,7 @@ static void *int_n(struct bt *bt, const struct bt_insn *rec)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	struct x86_cpu *cpu = &core->cpu;
-	uint32_t at = (uint32_t)(rec->insn.imm & 0xff) * 8, sp;
+	uint32_t at = (uint32_t)(bt_insn_kept(bt, rec)->imm & 0xff) * 8, sp;
 	uint64_t gate, flags = flags_of(bt->state);
 	struct x86_segment cs, ss;
 	volatile any32 *top;
@@ -380,7 +380,7 @@ static void *int_n(struct bt *bt, const struct bt_insn *rec)
 	    !code_segment(bt, x86_gate_selector(gate), 0, &cs) || !kernel_stack(bt, &ss, &sp) ||
 	    !keys_hold(bt, 1, core->mode & ~(uint32_t)MODE_USER) || !(top = tlb_hit(core->tlbs[TLB_SUPERVISOR].write, sp - 20, 20)))
 		return NULL;
-	top[0] = (uint32_t)(bt_block_rip(bt, &bt->block[rec->block]) + rec->insn.offset + rec->insn.length);
+	top[0] = (uint32_t)(bt_block_rip(bt, &bt->block[rec->block]) + rec[1].offset);
 	top[1] = cpu->seg[SEG_CS].selector;
 	top[2] = (uint32_t)flags;
 	top[3] = (uint32_t)cpu->gpr[RSP];
@@ -427,7 +427,7 @@ static uint64_t left_in_page(gva_t gva, unsigned size)
 static void *string(struct bt *bt, const struct bt_insn *rec, const struct bt_state *s)
 {
 	struct x86_core *core = &bt->vcpu->core;
-	const struct insn *i = &rec->insn;
+	const struct insn *i = bt_insn_kept(bt, rec);
 	enum tlb_kind kind = s == bt->view[TLB_USER] ? TLB_USER : s == bt->view[TLB_SUPERVISOR] ? TLB_SUPERVISOR : TLB_SUPERVISOR_AC;
 	struct tlb_set *tlb = &core->tlbs[kind]; /* core->tlb does not know of STAC */
 	bool moves = bt_is_move(i), repeats = i->flags & (INSN_REP | INSN_REPNE);
@@ -476,11 +476,12 @@ void *bt_quick(struct bt_state *s, uint32_t insn)
 {
 	struct bt *bt = bt_of(vcpu_of(s->core));
 	const struct bt_insn *rec = &bt->insn[insn];
+	const struct insn *i = bt_insn_kept(bt, rec);
 
-	if (bt_is_move(&rec->insn) || bt_is_store(&rec->insn))
+	if (bt_is_move(i) || bt_is_store(i))
 		return string(bt, rec, s);
 	bt_fpu_settle(bt);
-	switch (rec->insn.op) {
+	switch (i->op) {
 	case X86_OP_SYSCALL: return syscall_(bt, rec);
 	case X86_OP_SYSRET: return sysret(bt, rec);
 	case X86_OP_SYSENTER: return sysenter(bt);

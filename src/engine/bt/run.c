@@ -196,11 +196,12 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 {
 	struct x86_core *core = &bt->vcpu->core;
 	struct bt_block *b = &bt->block[rec->block];
-	struct insn pair[2] = { rec->insn };
+	struct insn pair[2] = { 0 };
 
-	pair[1].exec = x86_ops[rec->insn.op].klass & CLASS_CONTROL ? jumped : went_on;
-	pair[1].offset = (uint16_t)(rec->insn.offset + rec->insn.length);
-	pair[1].index = (uint8_t)(rec->insn.index + 1);
+	bt_insn_get(bt, rec, &pair[0]);
+	pair[1].exec = x86_ops[pair[0].op].klass & CLASS_CONTROL ? jumped : went_on;
+	pair[1].offset = (uint16_t)(pair[0].offset + pair[0].length);
+	pair[1].index = (uint8_t)(pair[0].index + 1);
 	if (unlikely(rec->trouble & BT_SITE_GIVEN_UP) && ++rec->trouble == (BT_SITE_GIVEN_UP | BT_SITE_RUNS))
 		bt_invalidate(bt, b->gpa, 1);
 	if (rec->vector)
@@ -211,7 +212,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	if (bt->counting)
 		core->icount -= b->count; /* all of the block is counted where it begins */
 	bt->went_on = false;
-	bt->stat.exec[rec->insn.op]++;
+	bt->stat.exec[pair[0].op]++;
 	bt_phase_set(bt, BT_EXECUTING);
 	pair[0].exec(core, pair);
 	bt_phase_set(bt, BT_ENGINE);
@@ -284,11 +285,13 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 {
 	struct bt *bt = arrive(s);
 	struct bt_insn *rec = &bt->insn[insn];
+	struct insn i;
 	bool upgraded;
 
 	bt->stat.faults++;
+	bt_insn_get(bt, rec, &i);
 	bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, &bt->block[rec->block]);
-	if (rec->access == BT_WRITE && table_fill(bt, BT_FAULTED, written_at(&bt->vcpu->core, &rec->insn), true, &upgraded)) {
+	if (rec->access == BT_WRITE && table_fill(bt, BT_FAULTED, written_at(&bt->vcpu->core, &i), true, &upgraded)) {
 		bt->stat.upgrades++;
 		return resume(bt, rec->code);
 	}
@@ -302,11 +305,13 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 static void *undo_jump(struct bt *bt, struct bt_insn *rec)
 {
 	uint64_t *rsp = &bt->vcpu->core.cpu.gpr[RSP];
+	struct insn i;
 
-	if (rec->insn.op == X86_OP_CALL)
+	bt_insn_get(bt, rec, &i);
+	if (i.op == X86_OP_CALL)
 		*rsp += 8;
-	else if (rec->insn.op == X86_OP_RET)
-		*rsp -= 8 + (rec->insn.form == FORM_I ? rec->insn.imm & 0xffff : 0);
+	else if (i.op == X86_OP_RET)
+		*rsp -= 8 + (i.form == FORM_I ? i.imm & 0xffff : 0);
 	return run_exec(bt, rec);
 }
 

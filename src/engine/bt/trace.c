@@ -95,14 +95,24 @@ static void header(const struct bt *bt, const struct bt_block *b)
 		if (!rec->calls_exec)
 			continue;
 		count++;
-		snprintf(calls + used, sizeof(calls) - used, " %s", x86_ops[rec->insn.op].name);
+		snprintf(calls + used, sizeof(calls) - used, " %s", x86_ops[bt_insn_kept(bt, rec)->op].name);
 	}
 	trace_print(TRACE_bt, "block %u of cpu%u: RIP %#lx%s, at %#lx in memory, %s-bit, CPL %s; %u instructions, %u bytes become %u bytes; exec functions: %u%s%s",
 		    (unsigned)(b - bt->block), bt->vcpu->index, b->rip, b->anywhere ? " or any" : "", b->gpa, (b->mode & MODE_CODE) == MODE_CODE64 ? "64" : "32",
 		    b->mode & MODE_USER ? "3" : "0", b->count, b->bytes, b->code_end - b->code, count, count ? ":" : "", calls);
 }
 
-void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *page)
+/* The guest's column. */
+static void guest_of(const struct bt *bt, const struct bt_insn *rec, char *guest, size_t size)
+{
+	const struct bt_block *b = &bt->block[rec->block];
+	char text[100];
+
+	x86_disassemble(text, sizeof(text), bt_block_bytes(bt, b) + rec->offset, rec[1].offset - rec->offset, b->mode, b->rip + rec->offset);
+	snprintf(guest, size, "%lx  %s", b->rip + rec->offset, text);
+}
+
+void bt_trace_fast(const struct bt *bt, const struct bt_fast *f)
 {
 	const struct bt_block *b = &bt->block[f->block];
 	const struct bt_place *p = &bt->place[f->place];
@@ -112,17 +122,14 @@ void bt_trace_fast(const struct bt *bt, const struct bt_fast *f, const uint8_t *
 		    f->code_end - f->code);
 	lines(bt, "(entry)", f->code, f->places ? p[0].code : f->code_end, "");
 	for (unsigned n = 0; n < f->places; n++) {
-		const struct insn *i = &bt->insn[p[n].insn].insn;
-		const struct bt_block *at = &bt->block[bt->insn[p[n].insn].block];
-		char text[100], guest[140];
-		x86_disassemble(text, sizeof(text), page + (at->gpa & ~X86_PAGE_MASK) + i->offset, i->length, at->mode, at->rip + i->offset);
-		snprintf(guest, sizeof(guest), "%lx  %s", at->rip + i->offset, text);
+		char guest[140];
+		guest_of(bt, &bt->insn[p[n].insn], guest, sizeof(guest));
 		lines(bt, guest, p[n].code, n + 1 < f->places ? p[n + 1].code : f->code_end, "");
 	}
 	pthread_mutex_unlock(&lock);
 }
 
-void bt_trace_block(const struct bt *bt, const struct bt_block *b, const uint8_t *bytes)
+void bt_trace_block(const struct bt *bt, const struct bt_block *b)
 {
 	const struct bt_insn *first = &bt->insn[b->insn];
 
@@ -131,10 +138,8 @@ void bt_trace_block(const struct bt *bt, const struct bt_block *b, const uint8_t
 	header(bt, b);
 	lines(bt, "(entry: is it this block? is it to be left?)", b->code, b->body, "");
 	for (unsigned n = 0; n < b->count; n++) {
-		const struct insn *i = &first[n].insn;
-		char text[100], guest[140];
-		x86_disassemble(text, sizeof(text), bytes + i->offset, i->length, b->mode, b->rip + i->offset);
-		snprintf(guest, sizeof(guest), "%lx  %s", b->rip + i->offset, text);
+		char guest[140];
+		guest_of(bt, &first[n], guest, sizeof(guest));
 		lines(bt, guest, first[n].code, first[n + 1].code, first[n].calls_exec ? "to the exec function" : "");
 	}
 	lines(bt, "(end of the block, and what is out of line)", first[b->count].code, b->code_end, "");

@@ -18,11 +18,11 @@ static bool is_quick(const struct insn *i)
 	       op == X86_OP_INT || op == X86_OP_IRETD || op == X86_OP_IRETQ;
 }
 
-static void call_exec(struct emit *e, uint32_t id, const struct insn *i)
+static void call_exec(struct emit *e, uint32_t id, bool quick)
 {
 	emit8(e, 0xb8 | HOST_X);
 	emit32(e, id);
-	emit_jump_through(e, state_at(is_quick(i) ? BT_QUICK : BT_EXEC));
+	emit_jump_through(e, state_at(quick ? BT_QUICK : BT_EXEC));
 }
 
 /* What leads into its host code from elsewhere (a stub that found the entry of a misaligned access) leads to behind the table access, and so to
@@ -33,7 +33,7 @@ void bt_give_site_up(struct bt *bt, struct bt_insn *rec)
 
 	if (rec[1].code < rec->code + BT_CALL_EXEC_SIZE || rec->calls_exec)
 		return;
-	call_exec(&e, (uint32_t)(rec - bt->insn), &rec->insn);
+	call_exec(&e, (uint32_t)(rec - bt->insn), false);
 	rec->trouble = BT_SITE_GIVEN_UP;
 	bt_traces_drop(bt, &bt->block[rec->block]);
 }
@@ -587,9 +587,12 @@ bool translate_insn(struct translation *t)
 		start = mark(t);
 		t->e.wrote = t->e.wrote_x = t->too_far = false;
 		t->rec->code = t->e.at;
-		done = native(t, &t->rec->insn);
-		if (done && !t->too_far && memory_reachable(t))
+		done = native(t, t->insn);
+		if (done && !t->too_far && memory_reachable(t)) {
+			if (t->rec->calls_exec)
+				bt_insn_keep(t->bt, t->rec, t->insn);
 			return true;
+		}
 		take_back(t, &start);
 		t->too_far = false; /* what was, is taken back: those that waited before can be reached from here */
 		if (!done)
@@ -600,6 +603,8 @@ bool translate_insn(struct translation *t)
 	}
 	t->rec->code = t->e.at;
 	t->rec->calls_exec = true;
-	call_exec(&t->e, t->id, &t->rec->insn);
+	call_exec(&t->e, t->id, is_quick(t->insn));
+	if (!t->plan)
+		bt_insn_keep(t->bt, t->rec, t->insn);
 	return false;
 }

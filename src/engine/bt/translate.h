@@ -86,6 +86,7 @@ struct translation {
 	struct bt *bt;
 	struct bt_block *block;
 	struct bt_insn *rec;  /* of the instruction at hand */
+	const struct insn *insn;
 	uint32_t id;          /* its index */
 	const uint8_t *bytes; /* of the instruction */
 	struct x86_shape *shape; /* of the instruction, NULL: it has none that matters */
@@ -98,7 +99,8 @@ struct translation {
 	bool polled;          /* the copy has looked whether somebody wants the processor */
 	bool tight;           /* islands are to come early: it did not work otherwise */
 	bool too_far;         /* an island was out of reach: what was written of this instruction is no good */
-	struct x86_shape shapes[STEPS_MAX]; /* by instruction, or step */
+	struct insn insns[STEPS_MAX]; /* by instruction, or step */
+	struct x86_shape shapes[STEPS_MAX];
 	bool shaped[STEPS_MAX];
 	const struct plan *plan;       /* of the fast copy; NULL: this is the plain one */
 	unsigned step;
