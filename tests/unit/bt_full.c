@@ -115,6 +115,31 @@ static void test_pushes(void)
 	ok(!exec && bt->stat.faults - bt->stat.upgrades == faults, "and no exec function is needed, nor does anything fault");
 }
 
+/* As many accesses as an 8-bit number does not hold are a group, too. */
+static void test_many(void)
+{
+	enum { ACCESSES_MANY = 256 };
+	static uint8_t code[2 * ACCESSES_MANY + 6];
+	struct bt *bt = bt_of(vm->vcpu[0]);
+	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
+	unsigned fast = ACCESSES_MANY;
+
+	for (unsigned n = 0; n < ACCESSES_MANY; n++)
+		memcpy(code + 2 * n, (uint8_t[]){ 0x89, 0x06 }, 2); /* mov [esi], eax */
+	memcpy(code + 2 * ACCESSES_MANY, (uint8_t[]){ 0x01, 0xee, 0x49, 0x75, 1, 0xf4 }, 6); /* add esi, ebp; dec ecx; jnz over hlt */
+	guest_write(vm, CODE, code, sizeof(code));
+	int32_t back = -(int32_t)sizeof(code) - 5;
+	guest_write(vm, CODE + sizeof(code), (uint8_t[]){ 0xe9 }, 1);
+	guest_write(vm, CODE + sizeof(code) + 1, &back, 4);
+	cpu->gpr[RBP] = 0;
+	bt_cache_flush(bt, BT_FLUSH_CHANGES);
+	run();
+	for (unsigned n = 0; n < bt->fasts; n++)
+		if (bt->block[bt->fast[n].block].rip == CODE)
+			fast = looks(bt, bt->fast[n].code, bt->fast[n].code_end);
+	ok(fast < ACCESSES_MANY / 4, "%u accesses are a group (%u looks)", ACCESSES_MANY, fast);
+}
+
 int main(void)
 {
 	struct bt *bt;
@@ -134,6 +159,7 @@ int main(void)
 	with_room("fast copies", &bt->fasts, &bt->end.fast, 6, 1);
 	with_room("places", &bt->places, &bt->end.place, 2 * STEPS_MAX, 7);
 	with_room("members", &bt->members, &bt->end.member, 2 * PATH_MAX, 3);
+	test_many();
 	vm_destroy(vm);
 	return done();
 }

@@ -350,7 +350,7 @@ static void choose(struct analysis *a)
 			continue;
 		busy[slot] = g->last;
 		g->slot = (uint8_t)slot;
-		g->count = (uint8_t)o->count;
+		g->count = (uint16_t)o->count;
 		g->range = (uint16_t)o->size;
 		g->same = o->same;
 	}

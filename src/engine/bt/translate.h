@@ -61,7 +61,7 @@ enum access { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
 struct group {
 	uint16_t first, last; /* steps */
 	uint8_t slot;         /* where its host address may wait */
-	uint8_t count;        /* accesses */
+	uint16_t count;       /* accesses: two an instruction at most */
 	uint16_t range;       /* from its lowest byte on */
 	bool same;            /* all are of the same bytes */
 };
