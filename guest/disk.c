@@ -3,11 +3,9 @@
  * runs the guest has to hear of each notification, also when that is written to a doorbell of its kernel's, and brings each interrupt.
  * What the device writes may be code that has run often. Each 16 bytes of the disk are their number, in 15 digits and a line end. VIRTIO 1.2 2.7, 4.1, 5.2; PCI 3.0 6.8.2; 82093AA 3.2.4 */
 #include "lib/apic.h"
-#include "lib/guest.h"
+#include "lib/pci.h"
 
 enum { VENDOR = 0x1af4, DISK = 0x1001 };
-enum { COMMAND = 4, BARS = 0x10, CAPABILITIES = 0x34, LINE = 0x3c }; /* of configuration space */
-enum { COMMAND_MEMORY = 2, COMMAND_MASTER = 4 };
 enum { CAP_VENDOR = 9, CAP_MSIX = 0x11 };
 enum { /* of the common configuration */
 	FEATURE_SELECT = 8, FEATURE = 12, STATUS = 20, QUEUE_SELECT = 22, QUEUE_SIZE = 24, QUEUE_VECTOR = 26, QUEUE_ENABLE = 28,
@@ -24,7 +22,7 @@ enum { NEXT = 1, WRITE = 2 }; /* flags of a descriptor */
 #define LEVEL BIT(15)
 
 static uint64_t common, notify, isr, capacity_at, msix_table;
-static uint8_t msix_at, slot;
+static uint8_t msix_at, function; /* its slot << 3 */
 static volatile unsigned interrupts, strays;
 
 static volatile struct { uint64_t at; uint32_t length; uint16_t flags, next; } desc[SIZE] __attribute__((aligned(16)));
@@ -33,30 +31,6 @@ static volatile struct { uint16_t flags, index; struct { uint32_t id, length; } 
 static struct { uint32_t type, reserved; uint64_t sector; } header;
 static volatile uint8_t done;
 static volatile uint8_t data[SECTORS * 512];
-
-static void outl(uint16_t port, uint32_t value)
-{
-	asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static uint32_t inl(uint16_t port)
-{
-	uint32_t value;
-	asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static uint32_t config(unsigned at)
-{
-	outl(0xcf8, 0x80000000u | slot << 11 | (at & 0xfc));
-	return inl(0xcfc) >> 8 * (at & 3);
-}
-
-static void set_config(unsigned at, uint32_t value)
-{
-	outl(0xcf8, 0x80000000u | slot << 11 | (at & 0xfc));
-	outl(0xcfc, value);
-}
 
 #define MMIO(bits)                                                                                                     \
 	static void put##bits(uint64_t at, uint##bits##_t value)                                                       \
@@ -74,24 +48,26 @@ static void put64(uint64_t at, uint64_t value)
 
 static bool find_disk(void)
 {
-	for (slot = 1; slot < 32; slot++)
-		if (config(0) == (DISK << 16 | VENDOR))
+	for (unsigned slot = 1; slot < 32; slot++) {
+		function = (uint8_t)(slot << 3);
+		if (pci_read(function, 0) == (DISK << 16 | VENDOR))
 			return true;
+	}
 	return false;
 }
 
 static void find_registers(void)
 {
-	set_config(COMMAND, COMMAND_MEMORY | COMMAND_MASTER);
-	for (unsigned at = config(CAPABILITIES) & 0xff; at; at = config(at + 1) & 0xff) {
-		bool msix = (config(at) & 0xff) == CAP_MSIX;
-		uint32_t word = config(msix ? at + 4 : at + 8), bar = msix ? word & 7 : config(at + 4) & 7;
-		uint64_t where = (config(BARS + 4 * bar) & ~15u) + (word & ~7u);
+	pci_write(function, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	for (unsigned at = pci_read(function, PCI_CAPABILITIES) & 0xff; at; at = pci_read(function, at + 1) & 0xff) {
+		bool msix = (pci_read(function, at) & 0xff) == CAP_MSIX;
+		uint32_t word = pci_read(function, msix ? at + 4 : at + 8), bar = msix ? word & 7 : pci_read(function, at + 4) & 7;
+		uint64_t where = (pci_read(function, PCI_BARS + 4 * bar) & ~15u) + (word & ~7u);
 		if (msix) {
 			msix_at = at;
 			msix_table = where;
-		} else if ((config(at) & 0xff) == CAP_VENDOR) {
-			switch (config(at + 3) & 0xff) {
+		} else if ((pci_read(function, at) & 0xff) == CAP_VENDOR) {
+			switch (pci_read(function, at + 3) & 0xff) {
 			case 1: common = where; break;
 			case 2: notify = where; break;
 			case 3: isr = where; break;
@@ -104,7 +80,7 @@ static void find_registers(void)
 /* From a reset; the device's pin is in charge, or its messages. */
 static void start(uint16_t vector)
 {
-	set_config(msix_at, (vector == NO_VECTOR ? 0 : BIT(31)));
+	pci_write(function, msix_at, (vector == NO_VECTOR ? 0 : BIT(31)));
 	put8(common + STATUS, 0);
 	put8(common + STATUS, ACKNOWLEDGE | DRIVER);
 	for (unsigned half = 0; half < 2; half++) { /* VIRTIO_F_VERSION_1 is bit 32 */
@@ -230,7 +206,7 @@ int main(void)
 	read_all(false, "without interrupts");
 	test_code();
 
-	line = config(LINE) & 0xff;
+	line = pci_read(function, PCI_LINE) & 0xff;
 	ioapic(0x11 + 2 * line, apic_read(APIC_ID));
 	ioapic(0x10 + 2 * line, LEVEL | PIN_VECTOR);
 	start(NO_VECTOR);

@@ -52,6 +52,7 @@ for engine in $(all_engines); do
                         label=
                         ;;
                 disk) run_guest "$engine" "$name" --disk "$scratch/disk,readonly" ;;
+                ide) run_guest "$engine" "$name" --disk "$scratch/disk,readonly,bus=ide" ;;
                 random | legacy-random) ;; # tests/boot/random.sh
                 latency | storm) run_guest "$engine" "$name" --cpus 2 ;; # one processor interrupts the other, or changes its page tables
                 stale) run_guest "$engine" "$name" --cpus 2 ;; # a split lock stops the others only where there are some
