@@ -143,7 +143,8 @@ struct bt_log {                       /* which entries of the delta tables are f
 	unsigned count;
 };
 
-#define BT_HASH_BITS 18
+#define BT_HASH_BITS 20
+#define BT_HASH_IN_PAGE_BITS 8
 #define BT_PAGE_HASH_BITS 12
 #define BT_LOG_MAX 32768
 #define BT_LARGE_BITS 4096u
@@ -332,10 +333,12 @@ static inline unsigned bt_jump_slot(uint64_t rip)
 	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
 	return (uint16_t)crc;
 }
-/* Of the blocks at this address: index into bt.hash. */
+/* Of the blocks at this address: index into bt.hash. A page's are side by side, since what is wanted next is mostly near. */
 static inline unsigned bt_bucket(gpa_t gpa)
 {
-	return (unsigned)((gpa * 0x9e3779b97f4a7c15ULL) >> (64 - BT_HASH_BITS));
+	unsigned page = (unsigned)((gpa >> X86_PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> (64 + BT_HASH_IN_PAGE_BITS - BT_HASH_BITS));
+
+	return page << BT_HASH_IN_PAGE_BITS | (gpa & ~X86_PAGE_MASK) >> (X86_PAGE_SHIFT - BT_HASH_IN_PAGE_BITS);
 }
 /* As bt_jump_set, with the block's entry, or that of its door. */
 static inline void bt_jump_put(struct bt *bt, struct bt_block *b, uint64_t rip, uint32_t code)
