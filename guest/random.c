@@ -190,6 +190,7 @@ static void set_up(uint64_t which)
 	unsigned bad = loop_pick(4);
 
 	loop.ring3 = which & 1;
+	loop.forms = which % 8 >= 4;
 	loop.remaps = alone;
 	loop.smap = alone && !loop.ring3 && HAS_SMAP && !loop_pick(3);
 	unsigned user_bit = loop.smap ? 0 : PTE_U;
@@ -282,6 +283,12 @@ static void prepare(void)
 	for (unsigned n = 0; n < 6; n++)
 		loop.entry[n] = (uint32_t)(uint64_t)entry[n + 1];
 	WRITE_CR(4, READ_CR(4) | CR4_OSFXSR | CR4_OSXMMEXCPT);
+	if (HAS_7_EBX(5)) { /* AVX2 */
+		WRITE_CR(4, READ_CR(4) | CR4_OSXSAVE);
+		asm volatile("xsetbv" : : "c"(0), "a"(7), "d"(0));
+		loop.avx = true;
+	}
+	asm volatile("fninit");
 	if (HAS_FSGSBASE) {
 		WRITE_CR(4, READ_CR(4) | CR4_FSGSBASE);
 		loop.bases = true;

@@ -110,6 +110,7 @@ static void set_up(const struct tables *t, uint32_t which)
 	unsigned bad = loop_pick(4);
 
 	loop.ring3 = which & 1;
+	loop.forms = which % 8 >= 4;
 	for (unsigned n = 0; n < 6; n++)
 		loop.entry[n] = t->entry[n + 1];
 	for (unsigned n = 0; n < 7; n++) {
@@ -190,6 +191,12 @@ int main(void)
 	make(&tables[0]);
 	make(&tables[1]);
 	WRITE_CR(4, READ_CR(4) | BIT(9) | BIT(10)); /* OSFXSR, OSXMMEXCPT */
+	if (cpuid(0, 0).eax >= 7 && cpuid(7, 0).ebx >> 5 & 1) { /* AVX2 */
+		WRITE_CR(4, READ_CR(4) | BIT(18));                /* OSXSAVE */
+		asm volatile("xsetbv" : : "c"(0), "a"(7), "d"(0));
+		loop.avx = true;
+	}
+	asm volatile("fninit");
 	outb(0x21, 0xff); /* the 8259s' lines: interrupts are on */
 	outb(0xa1, 0xff);
 	trap_handler = on_trap;

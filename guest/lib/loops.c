@@ -1,22 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The code of random loops: SDM volume 2, chapter 2. */
-#include "lib/loops.h"
+#include "lib/loop_emit.h"
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define SPACE 0x3fff     /* the part of the pages that pointers are put back into */
 #define SPOTS 400
 #define FILLS 16
 
-static const uint8_t pointers[] = { RSI, RDI, RBX, RBP, R12 };
-static const uint8_t all_data[] = { RAX, RCX, RDX, R8, R9, R10, R11, R15, RSI, RDI, RBX, RBP, R12 };
-static const uint8_t slotted[] = { R10, R11, R15 }; /* bt has them in memory */
-static const uint8_t all_data32[] = { RAX, RCX, RDX, RSI, RDI, RBX, RBP };
-
-static const struct loop *loop;
+const struct loop *loop;
+uint8_t *at;
+bool byte_regs, in_function;
 static uint64_t seed;
-static bool byte_regs;   /* a REX prefix even where it is empty: SIL, not DH */
-static bool in_function; /* which leaves the stack alone */
-static uint8_t *at;
 static uint8_t *spot[SPOTS]; /* immediates of the code */
 static unsigned spots;
 static uint8_t *fill[FILLS]; /* stores to one of them */
@@ -36,12 +28,6 @@ uint32_t loop_pick(uint32_t n)
 	seed ^= seed << 17;
 	return (uint32_t)(seed >> 20) % n;
 }
-#define pick loop_pick
-#define ONE(a) (a[pick(ARRAY_SIZE(a))])
-static unsigned pointer(void) { return loop->wide ? ONE(pointers) : pointers[pick(4)]; }
-static unsigned any_data(void) { return loop->wide ? ONE(all_data) : ONE(all_data32); }
-static unsigned data(void) { return all_data[pick(loop->wide ? 8 : 3)]; } /* not one that addresses are made of */
-
 uint64_t loop_register(unsigned number)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(pointers); n++)
@@ -50,49 +36,7 @@ uint64_t loop_register(unsigned number)
 	return (uint64_t)pick(1u << 30) * pick(1u << 30);
 }
 
-static void b(unsigned v) { *at++ = (uint8_t)v; }
-static void d(uint32_t v)
-{
-	memcpy(at, &v, 4);
-	at += 4;
-}
-static void w(void) /* REX.W, where there is one */
-{
-	if (loop->wide)
-		b(0x48);
-}
-
-/* --- instructions --- */
-
-static void opcode(uint32_t op)
-{
-	if (op > 0xffff)
-		b(op >> 16);
-	if (op > 0xff)
-		b(op >> 8 & 0xff);
-	b(op & 0xff);
-}
-static void rex(unsigned size, unsigned reg, unsigned x, unsigned rm, bool force)
-{
-	unsigned r = (size == 8 ? 8 : 0) | (reg >> 3) << 2 | (x >> 3) << 1 | rm >> 3;
-	if (loop->wide && (r || force))
-		b(0x40 | r);
-}
-static void rr(unsigned size, uint32_t op, unsigned reg, unsigned rm)
-{
-	if (size == 2)
-		b(0x66);
-	rex(size, reg, 0, rm, byte_regs);
-	opcode(op);
-	b(0xc0 | (reg & 7) << 3 | (rm & 7));
-}
-static void absolute(unsigned reg, uint32_t address)
-{
-	b((reg & 7) << 3 | 4);
-	b(0x25);
-	d(address);
-}
-static void rm_(unsigned size, uint32_t op, unsigned reg, unsigned tail, bool lock, unsigned prefix)
+void rm_(unsigned size, uint32_t op, unsigned reg, unsigned tail, bool lock, unsigned prefix)
 {
 	unsigned base = pointer(), index = RSP, scale = 0;
 	int32_t disp = pick(3) ? (int32_t)pick(64) - 24 : (int32_t)pick(300) - 150;
@@ -137,15 +81,14 @@ static void rm_(unsigned size, uint32_t op, unsigned reg, unsigned tail, bool lo
 	for (unsigned n = 0; n < tail; n++)
 		b(pick(256));
 }
-static unsigned width(void)
+unsigned width(void)
 {
 	static const uint8_t sizes[] = { 8, 8, 8, 4, 4, 2 };
 	unsigned size = ONE(sizes);
 	return size == 8 && !loop->wide ? 4 : size;
 }
 
-/* The pointer is within SPACE again. */
-static void mask(unsigned r)
+void mask(unsigned r)
 {
 	rr(4, 0x81, 4, r), d(SPACE);             /* and r32, SPACE */
 	rex(8, r, 0, r, false), b(0x8d), b(0x80 | (r & 7) << 3 | (r & 7)); /* lea r, [r + VA] */
@@ -154,8 +97,7 @@ static void mask(unsigned r)
 	d(LOOP_VA);
 }
 
-/* The instruction before this may have made a number of a pointer. */
-static void fix(unsigned r)
+void fix(unsigned r)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(pointers); n++)
 		if (pointers[n] == r && pick(60))
@@ -398,8 +340,6 @@ static void system_instruction(void)
 	}
 }
 
-static void some(unsigned n, unsigned depth);
-
 static void branch(void)
 {
 	uint8_t *jump;
@@ -428,14 +368,16 @@ static void function(void)
 	b(0xe8), d((uint32_t)(start - (at + 4)));
 }
 
-static void some(unsigned n, unsigned depth)
+void some(unsigned n, unsigned depth)
 {
-	while (n--) {
+	while (n-- && at < loop->code + LOOP_LARGEST) {
 		unsigned k = pick(in_function ? 33 : 48);
 		unsigned r = any_data();
 		if (!in_function && !pick(12))
 			event();
-		if (k < 20)
+		if (loop->forms && pick(2))
+			loop_form(depth);
+		else if (k < 20)
 			memory();
 		else if (k < 30)
 			registers();
@@ -517,12 +459,18 @@ void loop_generate(const struct loop *l)
 	loop = l;
 	at = l->code;
 	spots = fills = 0;
+	if (l->forms && !pick(4)) { /* it crosses the end of the page */
+		uint32_t skip = LOOP_PAGE - 5 - pick(1500);
+		b(0xe9), d(skip), at += skip;
+	}
 	begin();
 	head = at;
 	top_of_stack();
 	for (unsigned n = 0; n < (l->wide ? 5u : 4u); n++)
 		mask(pointers[n]);
-	some(6 + pick(28), 0);
+	if (l->forms)
+		loop_theme();
+	some(l->forms && pick(2) ? 2 + pick(4) : 6 + pick(28), 0);
 	end(head);
 	for (unsigned n = 0; n < fills; n++) {
 		uint32_t to = LOOP_CODE + (uint32_t)((spots ? spot[pick(spots < SPOTS ? spots : SPOTS)] : l->code + LOOP_PAGE + 0xf00) - l->code);

@@ -14,6 +14,7 @@
 #define LOOP_APIC (LOOP_VA + 12 * LOOP_PAGE)    /* the local APIC, of which TPR is accessed */
 #define LOOP_ROUNDS 6000
 #define LOOP_FRAMES 8
+#define LOOP_LARGEST 0x1c00                     /* bytes of code that are begun */
 #define LOOP_IOAPIC 0xfec00000u                 /* a page of a device, read-only */
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
@@ -24,6 +25,8 @@ struct loop {
 	bool remaps;                 /* its events may change page tables, and map the device */
 	bool bases;                  /* WRFSBASE and WRGSBASE are there */
 	bool smap;                   /* AC matters, and is set and cleared */
+	bool forms;                  /* loop_forms.c */
+	bool avx;                    /* is there, and is on */
 	uint16_t fs, gs;             /* selectors that 32-bit code loads */
 	uint8_t *code;               /* two pages */
 	uint32_t entry[6];           /* where the page-table entries of the six pages are, for ring 0 */
