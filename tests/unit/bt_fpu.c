@@ -3,16 +3,14 @@
  * between them, and of ways into a kernel and back, until they are hot. Then the same in pieces of some instructions, between which the processor's state is
  * looked at, and another engine goes on. And what the host's processor tells. SDM volume 1, 8.1.8. */
 #include "engine/bt/bt.h"
-#include "flat.h"
 #include "hostrun.h"
-#include "vm_test.h"
+#include "rings.h"
 #include "bt_loop.h"
 
 #define SEEDS 150
 #define PIECES 30
 #define ROUNDS 40        /* more than BT_HEAT_COUNTING */
 #define ROUNDS_FREE 1500 /* more than BT_HEAT */
-#define MEMORY (4 * MiB)
 #define CODE 0x20000u
 #define KERNEL 0x28000u  /* handlers, STUB bytes each */
 #define STUB 64
@@ -24,39 +22,6 @@
 
 enum { WITH_BASE = FLAT_FREE, MORE_DATA = FLAT_FREE + 8, OTHER_DATA = FLAT_FREE + 16, MORE_CODE = FLAT_FREE + 24 }; /* selectors */
 enum { VECTOR_CALL = 0x80, VECTOR_END = 0x81 };
-enum kind { KERNEL32, USER32, COMPATIBLE, KERNEL64, USER64, KINDS };
-static const char *const names[KINDS] = { "32-bit kernel", "32-bit user", "compatibility mode", "64-bit kernel", "64-bit user" };
-
-static uint64_t random_state;
-static uint8_t *at; /* in flat_ram */
-
-static unsigned any(unsigned below)
-{
-	random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (unsigned)(random_state >> 33) % below;
-}
-
-static void bytes(const char *code, unsigned size)
-{
-	memcpy(at, code, size);
-	at += size;
-}
-#define PUT(code) bytes(code, sizeof(code) - 1)
-
-static void put32(uint32_t value)
-{
-	memcpy(at, &value, 4);
-	at += 4;
-}
-
-static uint32_t here(void)
-{
-	return (uint32_t)(at - flat_ram);
-}
-
-static bool is_64(enum kind kind) { return kind == KERNEL64 || kind == USER64; }
-static unsigned cpl_of(enum kind kind) { return kind == KERNEL32 || kind == KERNEL64 ? 0 : 3; }
-
 /* --- the program --- */
 
 static void prefix(void)
@@ -160,7 +125,7 @@ static void program(enum kind kind, unsigned rounds)
 
 static void handlers(struct flat *f, enum kind kind)
 {
-	bool wide = kind == COMPATIBLE || is_64(kind);
+	bool wide = is_long(kind);
 	uint16_t code = wide ? FLAT_CODE64 : FLAT_CODE0;
 
 	at = flat_ram + KERNEL;                           /* int 80h */
@@ -196,12 +161,11 @@ static void handlers(struct flat *f, enum kind kind)
 
 static void machine(struct flat *f, enum kind kind, unsigned rounds)
 {
-	static const enum flat_mode modes[KINDS] = { FLAT_PROTECTED32, FLAT_PROTECTED32, FLAT_COMPAT32, FLAT_LONG, FLAT_LONG };
 	const uint32_t data = SEGA_P | SEGA_S | SEGA_WRITABLE | SEGA_ACCESSED | SEGA_G | SEGA_DB | SEGA_DPL;
 	struct x86_cpu *cpu = &f->core.cpu;
 
-	memset(flat_ram, 0, MEMORY);
-	flat_mode(f, modes[kind], cpl_of(kind));
+	memset(flat_ram, 0, RINGS_MEMORY);
+	flat_mode(f, kind_modes[kind], cpl_of(kind));
 	flat_put(FLAT_GDT + MORE_DATA, 8, flat_descriptor(0, 0xfffff, data));
 	flat_put(FLAT_GDT + OTHER_DATA, 8, flat_descriptor(0, 0xfffff, data));
 	flat_put(FLAT_GDT + WITH_BASE, 8, flat_descriptor(0x10, 0xfffff, data));
@@ -226,32 +190,9 @@ static void machine(struct flat *f, enum kind kind, unsigned rounds)
 	cpu->xsave.legacy.mxcsr = 0x1f80;
 }
 
-/* --- both --- */
-
-static void load(struct vm *vm, const struct flat *f)
+static bool ended(struct vm *want, struct vm *got)
 {
-	struct vcpu *vcpu = vm->vcpu[0];
-
-	guest_write(vm, 0, flat_ram, MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = f->core.cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
-}
-
-static bool same(struct vm *a, struct vm *b)
-{
-	const struct x86_cpu *x = &a->vcpu[0]->core.cpu, *y = &b->vcpu[0]->core.cpu;
-
-	vcpu_state(a->vcpu[0], X86_ALL_GROUPS);
-	vcpu_state(b->vcpu[0], X86_ALL_GROUPS);
-	return !memcmp(x->gpr, y->gpr, sizeof(x->gpr)) && x->rflags == y->rflags && !memcmp(x->seg, y->seg, SEG_COUNT * sizeof(x->seg[0])) &&
-	       !memcmp(&x->xsave.legacy, &y->xsave.legacy, sizeof(x->xsave.legacy));
-}
-
-/* At the end. */
-static bool same_memory(struct vm *a, struct vm *b)
-{
-	return !memcmp(memory_host(a, 0, MEMORY), memory_host(b, 0, MEMORY), MEMORY) && !*(uint32_t *)memory_host(a, COUNT, 4);
+	return rings_same_memory(want, got) && !*(uint32_t *)memory_host(want, COUNT, 4);
 }
 
 /* Until both halt, or differ. Now and then interp goes on where bt was. */
@@ -261,18 +202,12 @@ static bool in_pieces(struct vm *want, struct vm *got)
 
 	for (;;) {
 		unsigned n = 1 + any(400);
-		for (unsigned k = 0; k < 2; k++) {
-			struct vcpu *vcpu = k ? got->vcpu[0] : want->vcpu[0];
-			struct run_limit limit = { .icount = vcpu->core.icount + n };
-			while (vcpu->core.icount < limit.icount && vcpu->core.cpu.activity == X86_RUNNING && vcpu_run_once(vcpu, &limit))
-				;
-		}
-		if (!same(want, got))
+		rings_run(want, n);
+		rings_run(got, n);
+		if (!rings_same(want, got))
 			return false;
-		if (want->vcpu[0]->core.cpu.activity != X86_RUNNING)
-			return got->vcpu[0]->core.cpu.activity != X86_RUNNING && same_memory(want, got);
-		if (want->end)
-			return false;
+		if (!rings_runs(want))
+			return !rings_runs(got) && ended(want, got);
 		if (any(4) == 0 && vm_engine_switch(got, strcmp(got->engine->name, "bt") ? engine_find("bt") : engine_find("interp"), &ns))
 			return false;
 	}
@@ -280,7 +215,7 @@ static bool in_pieces(struct vm *want, struct vm *got)
 
 static void random_programs(bool pieces)
 {
-	struct vm *want = test_vm_engine("interp", CLOCK_HOST, MEMORY, 1), *got = test_vm_engine("bt", CLOCK_HOST, MEMORY, 1);
+	struct vm *want = test_vm_engine("interp", CLOCK_HOST, RINGS_MEMORY, 1), *got = test_vm_engine("bt", CLOCK_HOST, RINGS_MEMORY, 1);
 	struct flat *f = flat_new("max");
 
 	for (enum kind kind = 0; kind < KINDS; kind++) {
@@ -289,17 +224,17 @@ static void random_programs(bool pieces)
 		for (seed = 1; seed <= SEEDS; seed++) {
 			random_state = seed * 0x9e3779b97f4a7c15ULL + kind;
 			machine(f, kind, pieces ? ROUNDS : ROUNDS_FREE / 4 * (1 + 3 * !(seed % 8)));
-			load(want, f);
-			load(got, f);
+			rings_load(want, f);
+			rings_load(got, f);
 			if (!pieces)
 				loop_run(want->vcpu[0]), loop_run(got->vcpu[0]);
-			bool good = pieces ? in_pieces(want, got) : same(want, got) && same_memory(want, got);
+			bool good = pieces ? in_pieces(want, got) : rings_same(want, got) && ended(want, got);
 			if (!good && right + 1 == seed)
-				printf("# %s: seed %u is the first that differs\n", names[kind], seed);
+				printf("# %s: seed %u is the first that differs\n", kind_names[kind], seed);
 			right += good;
 		}
 		hot = bt_of(got->vcpu[0])->stat.hot - hot, quick = bt_of(got->vcpu[0])->stat.quick - quick;
-		ok(right == SEEDS && hot && (quick || kind == COMPATIBLE), "%s%s: %u of %u programs as under interp; %lu blocks became hot, %lu instructions were quick", names[kind],
+		ok(right == SEEDS && hot && (quick || kind == COMPATIBLE), "%s%s: %u of %u programs as under interp; %lu blocks became hot, %lu instructions were quick", kind_names[kind],
 		   pieces ? ", in pieces" : "", right, SEEDS, hot, quick);
 	}
 	vm_destroy(want);
