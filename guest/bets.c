@@ -7,7 +7,7 @@
 #define VA 0x23480000000ULL /* a multiple of 2^31: far() shifts it together */
 #define BEFORE 24           /* pages */
 #define BEHIND 4
-#define HOT 3000
+#define HOT 6000
 
 static struct {
 	uint64_t start, stack;

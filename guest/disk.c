@@ -158,8 +158,8 @@ static void read_all(bool halt, const char *name)
 /* The lowest digit of a sector's first number goes into the immediate of an addition that is run again and again, the rest of it beside. */
 static void test_code(void)
 {
-	static const uint8_t loop[] = { 0xb9, 0xb8, 0x0b, 0, 0, 0x31, 0xc0, 0x83, 0xc0, 0, 0xff, 0xc9, 0x75, 0xf9, 0xc3 };
-	enum { IMMEDIATE = 9, ROUNDS = 3000, TIMES = 60 }; /* mov ecx, ROUNDS; xor eax, eax; 1: add eax, 0; dec ecx; jnz 1b; ret */
+	static const uint8_t loop[] = { 0xb9, 0x10, 0x27, 0, 0, 0x31, 0xc0, 0x83, 0xc0, 0, 0xff, 0xc9, 0x75, 0xf9, 0xc3 };
+	enum { IMMEDIATE = 9, ROUNDS = 10000, TIMES = 60 }; /* mov ecx, ROUNDS; xor eax, eax; 1: add eax, 0; dec ecx; jnz 1b; ret */
 	uint64_t sectors = *(volatile uint32_t *)capacity_at, right = 0;
 	uint8_t *code = page_alloc();
 

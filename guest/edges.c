@@ -5,7 +5,7 @@
 
 #define LAST 0x7ffffffff000ULL
 #define BEYOND 0x800000000000ULL
-#define HOT 3000
+#define HOT 6000
 
 static uint8_t *page;
 

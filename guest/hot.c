@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Code that has run a thousand times, and then meets something else: pages that end, are not there, or may not be written, addresses with wrong
+/* Code that has run thousands of times, and then meets something else: pages that end, are not there, or may not be written, addresses with wrong
  * upper bits, page tables and code that change, branches and returns that go another way. A translator that makes more of hot code, and checks less in it, must stop at the very
  * access, with the very state, that a processor would. What that is, is computed from the page tables. */
 #include "lib/guest.h"
 
 #define VA 0x23456780000ULL /* pages 0, 1: writable; 2: read-only; 3: not there; 4: writable; 5: not there */
-#define HOT 3000
+#define HOT 6000
 
 /* What a probe gets in RDI. RDX counts the accesses that were made: LEA, so that flags stay. */
 struct work {

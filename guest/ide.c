@@ -98,8 +98,8 @@ static void test_data(uint32_t sectors)
  * are at an even address. */
 static void test_code(uint32_t sectors)
 {
-	static const uint8_t loop[] = { 0xb9, 0xb8, 0x0b, 0, 0, 0x31, 0xc0, 0x05, 0, 0, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xc3 };
-	enum { IMMEDIATE = 8, ROUNDS = 3000, TIMES = 60 }; /* mov ecx, ROUNDS; xor eax, eax; 1: add eax, 0; dec ecx; jnz 1b; ret */
+	static const uint8_t loop[] = { 0xb9, 0x10, 0x27, 0, 0, 0x31, 0xc0, 0x05, 0, 0, 0, 0, 0xff, 0xc9, 0x75, 0xf7, 0xc3 };
+	enum { IMMEDIATE = 8, ROUNDS = 10000, TIMES = 60 }; /* mov ecx, ROUNDS; xor eax, eax; 1: add eax, 0; dec ecx; jnz 1b; ret */
 	uint8_t *code = page_alloc();
 	unsigned right = 0;
 

@@ -12,7 +12,7 @@
 #define LOOP_STACK (LOOP_SHARED + 8 * 41)
 #define LOOP_CODE (LOOP_VA + 10 * LOOP_PAGE)    /* two pages, as ring 3 sees it */
 #define LOOP_APIC (LOOP_VA + 12 * LOOP_PAGE)    /* the local APIC, of which TPR is accessed */
-#define LOOP_ROUNDS 6000
+#define LOOP_ROUNDS 12000
 #define LOOP_FRAMES 8
 #define LOOP_LARGEST 0x1c00                     /* bytes of code that are begun */
 #define LOOP_IOAPIC 0xfec00000u                 /* a page of a device, read-only */

@@ -8,7 +8,7 @@
 
 #define CODE 0x1000u
 #define NUMBERS 0x10000u /* pairs of words: a number, and the carry that it gave */
-#define COUNT 5000u
+#define COUNT (BT_HEAT + 1000u)
 #define BITS 0x100000u   /* the operand */
 #define REACH 0x80000    /* bits on either side */
 

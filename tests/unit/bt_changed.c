@@ -7,8 +7,8 @@
 #include "bt_loop.h"
 
 #define CODE 0x1000
-#define WARM 500 /* runs: too few for BT_HEAT */
-#define RUNS 5000
+#define WARM (BT_HEAT / 2)
+#define RUNS (5 * BT_HEAT)
 
 static const uint8_t loop[] = {
 	0x83, 0xc0, 0x05, /* 1: add eax, 5 */

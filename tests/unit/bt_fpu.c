@@ -10,7 +10,7 @@
 #define SEEDS 150
 #define PIECES 30
 #define ROUNDS 40        /* more than BT_HEAT_COUNTING */
-#define ROUNDS_FREE 1500 /* more than BT_HEAT */
+#define ROUNDS_FREE (BT_HEAT + 500)
 #define CODE 0x20000u
 #define KERNEL 0x28000u  /* handlers, STUB bytes each */
 #define STUB 64

@@ -9,7 +9,7 @@
 #define CODE 0x1000
 #define STACK 0x8000
 #define DATA 0x9000
-#define RUNS 3000
+#define RUNS (3 * BT_HEAT)
 
 /* Several blocks, with calls, branches and pushes. */
 static const uint8_t loop[] = {

@@ -11,7 +11,7 @@
 #define FUNCTION (CODE + 0x100)
 #define DATA 0x30000
 #define STACK 0x40000
-#define RUNS 3000
+#define RUNS (3 * BT_HEAT)
 #define MEMORY (2 * MiB)
 #define PDPT 0x14000 /* of the pages below */
 

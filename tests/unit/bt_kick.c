@@ -10,7 +10,7 @@
 
 #define CODE 0x1000
 #define PROGRAMS 200
-#define RUN_US 3000      /* until it is kicked: thousands of runs of each block */
+#define RUN_US 6000      /* until it is kicked: thousands of runs of each block */
 #define PATIENCE_S 20    /* for one program, on a busy host */
 
 static struct vm *vm;

@@ -8,7 +8,7 @@
 
 #define CODE 0x1000
 #define DATA 0x3000
-#define RUNS 5000
+#define RUNS (2 * BT_HEAT)
 
 /* A block of as many instructions as one may have: the last two are DEC ECX and JNZ to the first. */
 static const uint8_t fld[] = { 0x64, 0xdb, 0x28 }; /* fld tbyte [fs:eax]: is x87 state loaded, is FS without limit, is it in the page, is there an entry? */

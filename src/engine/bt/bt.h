@@ -434,7 +434,7 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_MEMBERS_MAX BT_BLOCKS_MAX
 #define BT_STEP_ROOM 512              /* an instruction of a fast copy needs less */
 #define BT_FAST_ROOM (96 * BT_STEP_ROOM) /* with less there is none; it is as long as there is room for */
-#define BT_HEAT 1000                  /* runs until a block is hot */
+#define BT_HEAT 4000                  /* runs until a block is hot */
 #define BT_HEAT_COUNTING 20           /* with instructions counted, which is how engines are compared: few, so that this is compared too */
 #define BT_HEAT_NEVER 0x7fffffff
 
