@@ -8,12 +8,13 @@
 #define CODE 0x10000
 #define PAGES 64
 #define STEP 5                       /* bytes of a block: add eax, 3; jmp to the next one */
-#define STEPS ((X86_PAGE_SIZE - 5 - 5) / STEP)
+#define STEPS ((X86_PAGE_SIZE - 3 * 5) / STEP)
 #define SUBROUTINE (CODE - 0x1000)
 #define ROUNDS 4
 #define LOOP 400                     /* so the subroutine is hot on the third page */
 
 static struct vm *vm;
+static uint32_t beside; /* has the same place in the first jump table as SUBROUTINE */
 
 static void put_jump(uint8_t *at, uint8_t opcode, uint32_t from, uint32_t to)
 {
@@ -23,7 +24,7 @@ static void put_jump(uint8_t *at, uint8_t opcode, uint32_t from, uint32_t to)
 	memcpy(at + 1, &by, 4);
 }
 
-/* Each page calls the subroutine, then goes from block to block, and on to the next page. */
+/* Each page calls both subroutines, then goes from block to block, and on to the next page. */
 static size_t write_program(uint8_t *code)
 {
 	uint8_t *at = code;
@@ -32,7 +33,8 @@ static size_t write_program(uint8_t *code)
 	for (unsigned page = 0; page < PAGES; page++) {
 		at = code + page * X86_PAGE_SIZE;
 		put_jump(at, 0xe8, CODE + page * (uint32_t)X86_PAGE_SIZE, SUBROUTINE);
-		at += 5;
+		put_jump(at + 5, 0xe8, CODE + page * (uint32_t)X86_PAGE_SIZE + 5, beside);
+		at += 10;
 		for (unsigned n = 0; n < STEPS; n++, at += STEP)
 			memcpy(at, (uint8_t[]){ 0x83, 0xc0, 3, 0xeb, 0 }, STEP);
 		put_jump(at, 0xe9, CODE + (uint32_t)(at - code), CODE + (page + 1) * (uint32_t)X86_PAGE_SIZE);
@@ -54,13 +56,20 @@ static const uint8_t subroutine[] = {
 	0x75, 0xfc,                        /*    jnz 1b */
 	0xc3,                              /*    ret */
 };
+static const uint8_t short_one[] = {
+	0x83, 0xc0, 7, /* add eax, 7 */
+	0xc3,          /* ret */
+};
 
 static uint32_t run(void)
 {
 	static uint8_t code[(PAGES + 1) * X86_PAGE_SIZE];
 	struct x86_cpu *cpu = &vm->vcpu[0]->core.cpu;
 
+	for (beside = CODE + sizeof(code); bt_jump_slot(beside) != bt_jump_slot(SUBROUTINE); beside++)
+		;
 	loop_prepare(vm, CODE, code, write_program(code));
+	guest_write(vm, beside, short_one, sizeof(short_one));
 	guest_write(vm, SUBROUTINE, subroutine, sizeof(subroutine));
 	cpu->gpr[RAX] = 0;
 	cpu->gpr[RCX] = ROUNDS;
@@ -123,6 +132,31 @@ static unsigned wrong_jumps(const struct bt *bt, unsigned *right)
 	return wrong;
 }
 
+static const struct bt_door *door_at(const struct bt *bt, const void *code)
+{
+	for (unsigned part = 0; part < BT_PARTS; part++)
+		for (uint32_t n = bt_part_start(bt, part).door; n < bt_part_end(bt, part).door; n++)
+			if (bt->code + bt->door[n].code == code)
+				return &bt->door[n];
+	return NULL;
+}
+
+static unsigned wrong_seconds(const struct bt *bt, unsigned *right)
+{
+	unsigned wrong = 0;
+
+	*right = 0;
+	for (unsigned slot = 0; slot < BT_SECOND_COUNT; slot++) {
+		const void *to = bt->state->seconds[1][slot];
+		const struct bt_door *door = to == (void *)(uintptr_t)bt_unknown_entry ? NULL : door_at(bt, to);
+		if (door && door->second && door->block != BT_NO_BLOCK && is_live(bt, door->block) && bt->block[door->block].rip == door->rip)
+			++*right;
+		else
+			wrong += to != (void *)(uintptr_t)bt_unknown_entry;
+	}
+	return wrong;
+}
+
 /* Fast copies that blocks are entered by or are members of, and their instructions, must be there. */
 static unsigned wrong_fasts(const struct bt *bt, unsigned *right)
 {
@@ -162,7 +196,7 @@ static unsigned wrong_pages(const struct bt *bt)
 int main(void)
 {
 	struct vm_config config = { .name = "test", .engine = "bt", .engine_options = "cache=2M", .memory = 4 * MiB, .cpus = 1 };
-	uint32_t expected = ROUNDS * PAGES * (LOOP + 3 * STEPS), result;
+	uint32_t expected = ROUNDS * PAGES * (LOOP + 3 * STEPS + 7), result;
 	unsigned right, wrong;
 
 	if (!loop_possible("bt"))
@@ -179,6 +213,8 @@ int main(void)
 	ok(!wrong_exits(bt), "direct jumps lead to blocks that are there, or to C");
 	wrong = wrong_jumps(bt, &right);
 	ok(!wrong && right, "so do the jump tables (%u)", right);
+	wrong = wrong_seconds(bt, &right);
+	ok(!wrong && right, "and the second one (%u)", right);
 	wrong = wrong_fasts(bt, &right);
 	ok(!wrong && right, "fast copies are of blocks that are there (%u)", right);
 	ok(!wrong_pages(bt), "pages list the blocks that are there, and no others");

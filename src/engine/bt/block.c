@@ -124,7 +124,7 @@ void translate_prologue(struct translation *t)
 	poll = e->at;
 	leave_by(e, b->insn, BT_POLL);
 	if (!b->anywhere)
-		b->jump_entry = bt_check_emit(e, b->rip);
+		b->jump_entry = bt_check_emit(e, b->rip, BT_DISPATCH);
 	b->entry = e->at;
 	if (t->bt->counting) {
 		emit_load(e, HOST_T, state_at(BT_COUNT));

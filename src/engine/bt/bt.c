@@ -62,6 +62,10 @@ CHECK(BT_LOW_MASK16, low_mask16);
 CHECK(BT_UNALIGNED16, unaligned16);
 CHECK(BT_FPU_LAST_MEMORY, fpu_last_memory);
 CHECK(BT_JUMPS, jumps);
+CHECK(BT_SECONDS, seconds);
+CHECK(BT_SECOND_MASK, second_mask);
+CHECK(BT_SUPERVISOR, supervisor);
+CHECK(BT_UNKNOWN, unknown);
 #undef CHECK
 _Static_assert(sizeof(struct bt_state) == BT_STATE_SIZE && !(BT_STATE_SIZE & (X86_PAGE_SIZE - 1)), "layout.h");
 _Static_assert(offsetof(struct x86_core, cpu.gpr) == 0, "enter.S");
@@ -74,9 +78,10 @@ static void state_init(struct bt *bt)
 	struct x86_core *core = &bt->vcpu->core;
 
 	*bt->state = (struct bt_state){
-		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry, .quick = bt_quick_entry,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .unknown = bt_unknown_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry, .quick = bt_quick_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
+		.second_mask = (uint64_t)(BT_SECOND_COUNT - 1) << 16,
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
 		.popf_mask = FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID,
 		.page_mask16 = (BIT(47) - X86_PAGE_SIZE) >> 4 | ~0ULL << 60, .low_mask16 = 15, .unaligned16 = bt_unaligned16,
@@ -87,10 +92,7 @@ static void state_init(struct bt *bt)
 	for (unsigned last = 0; last < ARRAY_SIZE(bt->state->near); last++)
 		for (unsigned n = 0; n < 256; n++)
 			bt->state->near[last][n] = (n & 15) < 16 - last;
-	for (unsigned which = 0; which < 2; which++) {
-		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
-		bt_jumps_clear(bt, which);
-	}
+	bt_jumps_clear_all(bt);
 }
 
 static void vcpu_fini_(struct vcpu *vcpu)

@@ -16,13 +16,17 @@
 #define BT_SLOT 2
 #define BT_BLOCK_MAX 48       /* guest instructions in a block */
 #define BT_JUMP_COUNT (1u << BT_JUMP_BITS)
+#define BT_SECOND_COUNT (1u << BT_SECOND_BITS)
 #define BT_KINDS 3            /* delta tables: TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_USER */
 #define BT_CPUS_MAX 8         /* each takes 12 TiB of the address space */
 
 /* What translated code sees, below RSP: the table of deltas follows. Each table has a view of the same pages in front of it. */
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
-	uint8_t pad[BT_POPF_MASK + BT_STATE_SIZE - 2 * BT_JUMP_COUNT * sizeof(void *)];
+	void *seconds[2][BT_SECOND_COUNT];
+	uint8_t pad[BT_SECOND_MASK - BT_SECONDS - 2 * BT_SECOND_COUNT * sizeof(void *)];
+	uint64_t second_mask, supervisor;
+	void *unknown;
 	uint64_t popf_mask;
 	uint8_t near[9][256];
 	uint64_t group[8];
@@ -107,11 +111,12 @@ struct bt_block {
 };
 
 #define BT_NO_BLOCK 0xffffffffu
-struct bt_door {                      /* how a block for any linear address is entered by the jump table: for one address */
+struct bt_door {                      /* how a block for any linear address is entered by a jump table, and any by the second one: for one address */
 	uint64_t rip;
 	uint32_t block, code;         /* BT_NO_BLOCK: it is closed */
 	uint32_t patch;               /* offset of the displacement of its jump to the block */
 	uint32_t next;                /* of the same block, index + 1 */
+	bool second;                  /* by the second table */
 };
 
 struct bt_fast {                      /* what a block that runs often was translated to once more: hot.c */
@@ -141,6 +146,12 @@ struct bt_page {                      /* guest-physical page that blocks were ma
 struct bt_log {                       /* which entries of the delta tables are filled: index << 2 | kind */
 	uint64_t *entry;
 	unsigned count;
+};
+
+#define BT_JUMP_LOG 4096
+struct bt_jump_log {                  /* which places of a jump table are filled */
+	unsigned count;               /* more than BT_JUMP_LOG: not all are here */
+	uint16_t slot[BT_JUMP_LOG];
 };
 
 #define BT_HASH_BITS 20
@@ -232,8 +243,7 @@ struct bt {
 	struct bt_page *pages[1 << BT_PAGE_HASH_BITS];
 	uint32_t jump_block[2][BT_JUMP_COUNT]; /* what the jump tables lead to, index + 1, and for which address */
 	uint64_t jump_rip[2][BT_JUMP_COUNT];
-	uint16_t jumps_filled[2][4096];
-	unsigned jumps_count[2];
+	struct bt_jump_log jumps_filled[2], seconds_filled[2];
 
 	uint64_t *table[BT_KINDS];
 	struct bt_log local, global;
@@ -305,8 +315,6 @@ static inline uint64_t bt_block_rip(const struct bt *bt, const struct bt_block *
 {
 	return b->anywhere ? bt->state->page + (b->gpa & (X86_PAGE_SIZE - 1)) : b->rip;
 }
-/* The block that the jump table has for RIP, or NULL. */
-struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
 /* The block at this address in the same page as the other one, if there is one that a jump from there may lead to; else NULL. Blocks for any address
  * must have been met at the same one: what a copy of both computes from their `rip` is then the same. */
 struct bt_block *bt_block_beside(struct bt *, const struct bt_block *, uint64_t rip);
@@ -314,9 +322,6 @@ struct bt_block *bt_block_beside(struct bt *, const struct bt_block *, uint64_t 
 void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
 /* The block has these entries from now on; what leads to it leads there. */
 void bt_entries_set(struct bt *, struct bt_block *, uint32_t jump_entry, uint32_t entry, uint32_t body);
-/* The jump table leads to the block for this address, if there is room. */
-void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
-void bt_jumps_clear(struct bt *, unsigned which);
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
 /* Drops the blocks of the page whose numbers are in this range, and forgets a page that has none left. */
 void bt_page_evict(struct bt *, gpa_t page, const struct bt_fill *first, const struct bt_fill *end);
@@ -325,37 +330,12 @@ void bt_exit_unlink(struct bt *, uint32_t exit);
 void bt_cache_flush(struct bt *, enum bt_flush_cause);
 /* The instruction whose host code is at this offset; NULL: none. */
 struct bt_insn *bt_insn_at(struct bt *, uint32_t offset);
-/* By CRC32, which changes no flags, so that translated code can do the same. (A host with BMI2 has it.) */
-static inline unsigned bt_jump_slot(uint64_t rip)
-{
-	uint64_t crc = 0;
-
-	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
-	return (uint16_t)crc;
-}
 /* Of the blocks at this address: index into bt.hash. A page's are side by side, since what is wanted next is mostly near. */
 static inline unsigned bt_bucket(gpa_t gpa)
 {
 	unsigned page = (unsigned)((gpa >> X86_PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> (64 + BT_HASH_IN_PAGE_BITS - BT_HASH_BITS));
 
 	return page << BT_HASH_IN_PAGE_BITS | (gpa & ~X86_PAGE_MASK) >> (X86_PAGE_SHIFT - BT_HASH_IN_PAGE_BITS);
-}
-/* As bt_jump_set, with the block's entry, or that of its door. */
-static inline void bt_jump_put(struct bt *bt, struct bt_block *b, uint64_t rip, uint32_t code)
-{
-	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
-	void *entry = bt->code + code;
-
-	if (bt->state->jumps[which][slot] == entry)
-		return;
-	bt->state->jumps[which][slot] = entry;
-	bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
-	bt->jump_rip[which][slot] = rip;
-	b->in_table = !b->anywhere;
-	if (bt->jumps_count[which] < ARRAY_SIZE(bt->jumps_filled[which]))
-		bt->jumps_filled[which][bt->jumps_count[which]] = (uint16_t)slot;
-	if (bt->jumps_count[which] <= ARRAY_SIZE(bt->jumps_filled[which]))
-		bt->jumps_count[which]++;
 }
 
 /* evict.c -- The parts of the cache. Empty, and to be filled from the front: */
@@ -367,8 +347,11 @@ void bt_parts_advance(struct bt *);
 struct bt_fill bt_part_start(const struct bt *, unsigned part);
 struct bt_fill bt_part_end(const struct bt *, unsigned part); /* as far as it is filled */
 
-/* door.c -- Offset of the code by which the jump table leads to a block for any address, at this one; 0: there is no room. */
-uint32_t bt_door_get(struct bt *, struct bt_block *, uint64_t rip);
+/* door.c -- Offset of the code by which the jump table leads to a block for any address, at this one, or the second table to any block; 0: there is no
+ * room. */
+uint32_t bt_door_get(struct bt *, struct bt_block *, uint64_t rip, bool second);
+/* This door leads there, by this table? */
+static inline bool bt_door_is(const struct bt_door *door, uint64_t rip, bool second) { return door->rip == rip && door->second == second; }
 /* The block has another entry. */
 void bt_doors_lead(struct bt *, const struct bt_block *);
 /* The jump table leads to the block no more. */
@@ -453,7 +436,7 @@ void bt_fp_leave(struct bt *);
 
 /* quick.c -- Called by enter.S as well, but with the guest's vector registers in place, which it leaves alone. NULL: bt_c_exec is to be called. */
 void *bt_quick(struct bt_state *, uint32_t insn);
-/* The same for a jump to an address that the jump table has nothing for, or something else. NULL: bt_c_dispatch. */
+/* The same for a jump to an address that the jump tables have nothing for. NULL: bt_c_dispatch. */
 void *bt_quick_dispatch(struct bt_state *);
 
 /* signal.c -- Takes SIGSEGV, SIGBUS and SIGFPE of translated code. */
@@ -463,6 +446,52 @@ void bt_signals_thread(struct bt *);
 
 /* enter.S */
 void bt_enter(struct bt_state *, void *host);
-void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
+void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_unknown_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
 	bt_fpu_entry(void), bt_hot_entry(void), bt_quick_entry(void);
 void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned16(void);
+
+/* jump.c -- The block that the first jump table has for RIP, or NULL. */
+struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
+/* A jump table leads to the block for this address, if there is room. */
+void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
+/* 0: those of user code, 1: of supervisor code */
+void bt_jumps_clear(struct bt *, unsigned which);
+void bt_jumps_clear_all(struct bt *);
+/* By CRC32, which changes no flags, so that translated code can do the same. (A host with BMI2 has it.) */
+static inline uint32_t bt_jump_hash(uint64_t rip)
+{
+	uint64_t crc = 0;
+
+	asm("crc32q %1, %0" : "+r"(crc) : "r"(rip));
+	return (uint32_t)crc;
+}
+static inline unsigned bt_jump_slot(uint64_t rip) { return (uint16_t)bt_jump_hash(rip); }
+/* In the second table */
+static inline unsigned bt_second_slot(uint64_t rip) { return bt_jump_hash(rip) >> 16 & (BT_SECOND_COUNT - 1); }
+/* Its place in the first table is another address's. */
+static inline bool bt_jump_taken(const struct bt *bt, unsigned which, uint64_t rip)
+{
+	unsigned slot = bt_jump_slot(rip);
+
+	return bt->state->jumps[which][slot] != (void *)(uintptr_t)bt_dispatch_entry && bt->jump_rip[which][slot] != rip;
+}
+/* As bt_jump_set, with the block's entry, or that of its door; that is a must for the second table. */
+static inline void bt_jump_put(struct bt *bt, struct bt_block *b, uint64_t rip, uint32_t code, bool second)
+{
+	unsigned which = b->mode & MODE_USER ? 0 : 1, slot = second ? bt_second_slot(rip) : bt_jump_slot(rip);
+	struct bt_jump_log *log = second ? &bt->seconds_filled[which] : &bt->jumps_filled[which];
+	void **jump = second ? &bt->state->seconds[which][slot] : &bt->state->jumps[which][slot];
+
+	if (*jump == bt->code + code)
+		return;
+	*jump = bt->code + code;
+	if (!second) {
+		bt->jump_block[which][slot] = (uint32_t)(b - bt->block) + 1;
+		bt->jump_rip[which][slot] = rip;
+		b->in_table = !b->anywhere;
+	}
+	if (log->count < BT_JUMP_LOG)
+		log->slot[log->count] = (uint16_t)slot;
+	if (log->count <= BT_JUMP_LOG)
+		log->count++;
+}

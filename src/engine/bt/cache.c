@@ -52,35 +52,6 @@ void bt_cache_fini(struct bt *bt)
 	pages_unmap(bt->door, BT_DOORS_MAX * sizeof(*bt->door));
 }
 
-/* --- the jump tables --- */
-
-void bt_jump_set(struct bt *bt, struct bt_block *b, uint64_t rip)
-{
-	uint32_t code = b->anywhere ? bt_door_get(bt, b, rip) : b->jump_entry;
-
-	if (code)
-		bt_jump_put(bt, b, rip, code);
-}
-
-void bt_jumps_clear(struct bt *bt, unsigned which)
-{
-	bool overflow = bt->jumps_count[which] > ARRAY_SIZE(bt->jumps_filled[which]);
-	unsigned count = overflow ? BT_JUMP_COUNT : bt->jumps_count[which];
-
-	for (unsigned n = 0; n < count; n++)
-		bt->state->jumps[which][overflow ? n : bt->jumps_filled[which][n]] = (void *)(uintptr_t)bt_dispatch_entry;
-	bt->jumps_count[which] = 0;
-}
-
-struct bt_block *bt_jump_find(struct bt *bt, uint64_t rip)
-{
-	unsigned which = bt->vcpu->core.mode & MODE_USER ? 0 : 1, slot = bt_jump_slot(rip);
-
-	if (bt->state->jumps[which][slot] == (void *)(uintptr_t)bt_dispatch_entry || bt->jump_rip[which][slot] != rip)
-		return NULL;
-	return &bt->block[bt->jump_block[which][slot] - 1];
-}
-
 /* --- pages --- */
 
 static struct bt_page **page_slot(struct bt *bt, gpa_t page)
@@ -170,10 +141,7 @@ void bt_cache_flush(struct bt *bt, enum bt_flush_cause cause)
 			code_holder_remove(&bt->holder, p->page);
 	free_pages(bt);
 	memset(bt->hash, 0, sizeof(bt->hash));
-	for (unsigned which = 0; which < 2; which++) {
-		bt->jumps_count[which] = ARRAY_SIZE(bt->jumps_filled[which]) + 1;
-		bt_jumps_clear(bt, which);
-	}
+	bt_jumps_clear_all(bt);
 	bt_parts_begin(bt);
 	bt->stat.flushes++;
 	bt->stat.flushed_cache[cause]++;

@@ -81,7 +81,7 @@ void emit_patch(struct emit *, uint32_t where, uint32_t target);
 /* A jump with a displacement of 8 bits. opcode: EB, E3 (JRCXZ), 70 + cc */
 uint32_t emit_short(struct emit *, unsigned opcode);
 void emit_patch_short(struct emit *, uint32_t where, uint32_t target);
-/* door.c -- "If R15 holds rip, go on behind this, else to bt_dispatch_entry"; returns where that begins. */
-uint32_t bt_check_emit(struct emit *, uint64_t rip);
+/* door.c -- "If R15 holds rip, go on behind this, else where this field of struct bt_state leads"; returns where that begins. */
+uint32_t bt_check_emit(struct emit *, uint64_t rip, int32_t otherwise);
 /* The guest's instruction with these registers. False: it cannot be encoded so (a high byte register beside a REX prefix). */
 bool emit_again(struct emit *, const struct x86_shape *, const uint8_t *tail, unsigned reg, struct operand rm, unsigned vvvv, unsigned op);

@@ -157,7 +157,24 @@ resume_quick:
 	.size \name, . - \name
 .endm
 	QUICK bt_quick_entry, bt_quick, bt_c_exec
-	QUICK bt_dispatch_entry, bt_quick_dispatch, bt_c_dispatch
+	QUICK bt_unknown_entry, bt_quick_dispatch, bt_c_dispatch
+
+/* The first jump table has nothing for the address in R15, or something else: the second one. That is for what is in R15, or goes on to bt_unknown_entry. */
+	.globl bt_dispatch_entry
+	.type bt_dispatch_entry, @function
+	.p2align 4
+bt_dispatch_entry:
+	mov BT_SUPERVISOR(%rsp), %rcx
+	jrcxz 1f
+	mov $0, %ecx
+	crc32q %r15, %rcx
+	pext BT_SECOND_MASK(%rsp), %rcx, %rcx
+	jmp *BT_SECONDS + 8 * (1 << BT_SECOND_BITS)(%rsp,%rcx,8)
+1:	mov $0, %ecx
+	crc32q %r15, %rcx
+	pext BT_SECOND_MASK(%rsp), %rcx, %rcx
+	jmp *BT_SECONDS(%rsp,%rcx,8)
+	.size bt_dispatch_entry, . - bt_dispatch_entry
 
 	.p2align 4
 leave:

@@ -3,11 +3,15 @@
  * Shared by C and assembly; bt.c checks each against the struct. */
 #pragma once
 
-#define BT_STATE_SIZE 0x101000
-#define BT_JUMPS (-0x101000) /* host addresses by a hash of RIP, user code; then supervisor code */
+#define BT_STATE_SIZE 0x141000
+#define BT_JUMPS (-0x141000) /* host addresses by a hash of RIP, user code; then supervisor code */
+#define BT_SECONDS (-0x41000) /* the same by another hash, of addresses whose place there is taken */
 
 /* Farther away */
 #define BT_POPF_MASK (-2840) /* flags that POPF sets and that are not arithmetic */
+#define BT_SECOND_MASK (-2864) /* PEXT mask of a CRC32: the index in BT_SECONDS */
+#define BT_SUPERVISOR (-2856) /* code is the supervisor's */
+#define BT_UNKNOWN (-2848)   /* entry of enter.S */
 #define BT_NEAR (-2832)      /* by bits 15 to 8 of an address, for the last 0, 1, ... 8 times 256 bytes of a page: 0, if it is among them */
 #define BT_GROUP (-528)      /* host addresses of groups: group.c */
 #define BT_FS_PLAIN (-464)   /* 32-bit code: 0: accesses through the segment are for exec functions */
@@ -62,3 +66,4 @@
 #define BT_DISPATCH (-16)
 
 #define BT_JUMP_BITS 16
+#define BT_SECOND_BITS 14

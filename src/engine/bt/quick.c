@@ -24,9 +24,8 @@ static bool keys_hold(const struct bt *bt, unsigned which, uint32_t mode)
 	return bt->generation[0] == core->mapping_generation && bt->generation[1] == core->supervisor_generation && bt->mode[which] == mode;
 }
 
-/* The block at this address and the entry by which a jump table leads to it, where that is known: its page was fetched from, and one for any address
- * has a door among the last ones. */
-static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, uint32_t *code)
+/* The block at this address and the entry by which a jump table leads to it, where that is known: its page was fetched from, and a door is among its last ones. */
+static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, bool second, uint32_t *code)
 {
 	const struct x86_core *core = &bt->vcpu->core;
 	const struct fetch_entry *e = &core->fetch[(rip >> X86_PAGE_SHIFT) & (FETCH_ENTRIES - 1)];
@@ -39,11 +38,11 @@ static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, uint32_
 		if (b->gpa != gpa || b->mode != mode || b->second != ~0ULL || b->dead)
 			continue;
 		*code = b->jump_entry;
-		if (!b->anywhere && b->rip == rip)
+		if (!second && !b->anywhere && b->rip == rip)
 			return b;
-		uint32_t door = b->anywhere ? b->doors : 0;
+		uint32_t door = second || b->anywhere ? b->doors : 0;
 		for (unsigned n = 0; door && n < 4; n++, door = bt->door[door - 1].next)
-			if (bt->door[door - 1].rip == rip) {
+			if (bt_door_is(&bt->door[door - 1], rip, second)) {
 				*code = bt->door[door - 1].code;
 				return b;
 			}
@@ -55,14 +54,17 @@ void *bt_quick_dispatch(struct bt_state *s)
 {
 	struct bt *bt = bt_of(vcpu_of(s->core));
 	uint32_t mode = s->core->mode, code;
+	unsigned which = mode & MODE_USER ? 0 : 1;
 	struct bt_block *b;
+	bool second;
 
-	if (bt->holder.has_changes || !keys_hold(bt, mode & MODE_USER ? 0 : 1, mode))
+	if (bt->holder.has_changes || !keys_hold(bt, which, mode))
 		return NULL;
-	b = find(bt, s->address, mode, &code);
+	second = bt_jump_taken(bt, which, s->address);
+	b = find(bt, s->address, mode, second, &code);
 	if (!b)
 		return NULL;
-	bt_jump_put(bt, b, s->address, code);
+	bt_jump_put(bt, b, s->address, code, second);
 	bt->stat.quick_dispatches++;
 	return bt->code + code;
 }
@@ -96,6 +98,7 @@ static void *arrive(struct bt *bt, unsigned cpl, uint64_t flags)
 	core->tlb = &core->tlbs[kind];
 	x86_code_key_update(core);
 	s->rsp = s + 1;
+	s->supervisor = !cpl;
 	bt->stat.quick++;
 	return s->jumps[cpl ? 0 : 1][bt_jump_slot(s->address)];
 }
@@ -304,7 +307,7 @@ static struct bt_block *block_at_once(struct bt *bt, uint64_t rip, uint32_t mode
 	const struct bt_state *s = bt->state;
 	uint32_t code;
 
-	return *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0 ? find(bt, rip, mode, &code) : NULL;
+	return *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0 ? find(bt, rip, mode, false, &code) : NULL;
 }
 
 static void *at_once(struct bt *bt, const struct bt_block *b)

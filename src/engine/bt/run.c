@@ -76,6 +76,7 @@ static void *resume(struct bt *bt, uint32_t code)
 
 	keys_check(bt);
 	s->rsp = s + 1;
+	s->supervisor = !(core->mode & MODE_USER);
 	s->fs_base = core->cpu.seg[SEG_FS].base;
 	s->gs_base = core->cpu.seg[SEG_GS].base;
 	if ((core->mode & MODE_CODE) == MODE_CODE32) {
