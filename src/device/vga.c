@@ -90,6 +90,8 @@ static void vga_reset(struct device *d, enum reset_kind kind)
 	memset(&v->r, 0, sizeof(v->r));
 	v->r.enable = 1;
 	v->r.dac_mask = 0xff;
+	v->r.ac[AC_PLANES] = 0x0f; /* this and the next as in text modes: GRUB as firmware leaves them as they are */
+	v->r.crtc[CRTC_MODE] = 0xa3;
 	vga_vbe_reset(&v->r);
 	pci_function_reset(&v->pci);
 }

@@ -42,7 +42,7 @@ enum { /* attribute controller, 3C0h */
 	AC_MODE_MONO = 0x02, AC_MODE_LINE = 0x04, AC_MODE_BLINK = 0x08, AC_MODE_PAN_TOP = 0x20, AC_MODE_SELECT = 0x80,
 };
 #define MISC_COLOUR 0x01u             /* the CRTC is at 3D4h, not 3B4h */
-#define MISC_MEMORY 0x02u             /* video memory answers */
+#define MISC_MEMORY 0x02u             /* video memory answers: not looked at, see vga_memory.c */
 #define MISC_CLOCK_28 0x04u
 
 enum { /* Bochs's VBE interface, 1CEh/1CFh */

@@ -25,14 +25,15 @@ static uint32_t each_plane(uint8_t byte)
 	return byte * 0x01010101u;
 }
 
-/* The address within the part of the window that the adapter answers in. */
+/* The address within the part of the window that the adapter answers in. By the book it does so only while MISC_MEMORY is set; but other virtual machines never
+ * looked at that, and GRUB as firmware, which is for them, clears it and goes on to draw. Only programs for two adapters in a PC turn one's memory off. */
 static bool mapped(const struct vga_regs *r, uint64_t *offset)
 {
 	static const struct {
 		uint32_t start, size;
 	} maps[] = { { 0, 0x20000 }, { 0, 0x10000 }, { 0x10000, 0x8000 }, { 0x18000, 0x8000 } };
 	unsigned map = r->gc[GC_MISC] >> 2 & 3;
-	if (!r->enable || !(r->misc & MISC_MEMORY) || *offset < maps[map].start || *offset - maps[map].start >= maps[map].size)
+	if (!r->enable || *offset < maps[map].start || *offset - maps[map].start >= maps[map].size)
 		return false;
 	*offset -= maps[map].start;
 	return true;
@@ -62,11 +63,15 @@ static struct place sequential(const struct vga_regs *r, uint32_t at)
 	return (struct place){ 0xf, (bank + (at & 0xffff)) % (uint32_t)(VGA_MEMORY_SIZE / VGA_PLANES) };
 }
 
+/* By the book the sequencer's bit alone decides for writes, and the graphics controller's for reads; they are to be set alike. GRUB as firmware loads its font with
+ * the latter only, as it gets away with elsewhere. */
 static struct place place_to_write(const struct vga_regs *r, uint32_t at)
 {
+	bool alternate = !(r->seq[SEQ_MEMORY] & SEQ_MEMORY_SEQUENTIAL) && (r->gc[GC_MODE] & GC_MODE_ODD_EVEN);
+
 	if (r->seq[SEQ_MEMORY] & SEQ_MEMORY_CHAIN4)
 		return chained4(at);
-	return r->seq[SEQ_MEMORY] & SEQ_MEMORY_SEQUENTIAL ? sequential(r, at) : odd_even(at);
+	return alternate ? odd_even(at) : sequential(r, at);
 }
 
 static struct place place_to_read(const struct vga_regs *r, uint32_t at)

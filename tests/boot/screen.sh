@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# GRUB through SeaBIOS on the screen: its menu as a stored picture and over VNC, keys, a graphics mode.
+# GRUB through SeaBIOS on the screen: its menu as a stored picture and over VNC, keys, a graphics mode. And GRUB as firmware, which sets up no more of the
+# adapter than virtual machines look at.
 #
 # The menu is compared with tests/screen/grub-menu.png, by the check sum beside it. When it is meant to look otherwise (another release of
 # GRUB, or of the font in SeaBIOS's VGA BIOS), UPDATE=1 tests/boot/screen.sh takes the new picture; look at it before you commit it.
@@ -93,6 +94,16 @@ grub_cdrom() { # ENGINE
         stop
 }
 
+grub_firmware() { # ENGINE
+        start "$1" --bios "$("$top/tools/guest" grub-firmware)"
+        awaits "$1: GRUB as firmware: the menu" 60 'Press enter to boot the selected OS'
+        "$DOPPEL" screenshot "$machine" "$scratch/firmware.ppm"
+        check "$1: GRUB as firmware: is drawn, each line of each character" "$(od -An -tx1 "$scratch/firmware.ppm" | head -n 4)" \
+                test "$(tr -d '\0' <"$scratch/firmware.ppm" | wc -c)" -gt 42000
+        stop
+}
+
 for engine in $(engines_but_kvm); do
         grub_cdrom "$engine"
+        grub_firmware "$engine"
 done

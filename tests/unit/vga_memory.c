@@ -115,7 +115,7 @@ static void test_windows(void)
 		ok(good && plane(0, (maps[i].last - maps[i].first) & 0xffff) == 0x11, "the window, map %u", i);
 	}
 	out(0x3c2, MISC_COLOUR);
-	ok(peek(0x18000) == 0xff, "the window is closed when memory is off");
+	ok(peek(maps[3].last) == 0x11, "it is open when the miscellaneous register says that memory is off, too");
 }
 
 static void test_chaining(void)
@@ -142,6 +142,10 @@ static void test_chaining(void)
 	gc(GC_READ_MAP, 2);
 	vga->host.memory[10 * VGA_PLANES + 2] = 0x66;
 	ok(bus_read(vm, BUS_MEMORY, 0xb8000 + 10, 1) == 0x66, "odd/even: the read map's upper bit chooses the pair");
+	gc(GC_MODE, 0);
+	seq(SEQ_MAP_MASK, 0x04);
+	bus_write(vm, BUS_MEMORY, 0xb8000 + 20, 2, 0x4433);
+	ok(plane(2, 20) == 0x33 && plane(2, 21) == 0x44, "a font is loaded with the graphics controller's bit only");
 }
 
 int main(void)
