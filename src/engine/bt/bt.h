@@ -251,6 +251,7 @@ struct bt {
 	size_t writers_size;
 	uint64_t *seen;               /* by MEMORY_POPULATED bytes of the memfd: the host has mapped them in the view that cannot be written */
 	uint64_t large[BT_LARGE_BITS / 64]; /* 2 MiB regions (hashed) where entries are parts of large pages */
+	bool indirect;                /* the last fill failed because the guest may write the page, but translated code may not: it holds code, or is no RAM */
 	bool beyond_4g;               /* entries of addresses beyond 4 GiB may be filled */
 	uint64_t huge;                /* GiB regions (hashed) where entries are parts of 1 GiB pages */
 	unsigned empty_misses;        /* misses that touched the tables without filling them, since these were last empty */

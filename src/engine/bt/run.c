@@ -297,7 +297,7 @@ void *bt_c_segv(struct bt_state *s, uint32_t insn)
 		return resume(bt, rec->code);
 	}
 	bt_reason_begin(bt, BT_FAULTED, BT_ELSE);
-	if (rec->access == BT_WRITE && ++rec->trouble == BT_SITE_FAULTS)
+	if (rec->access == BT_WRITE && bt->indirect && ++rec->trouble == BT_SITE_FAULTS)
 		bt_give_site_up(bt, rec);
 	return run_exec(bt, rec);
 }

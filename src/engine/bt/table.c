@@ -247,7 +247,7 @@ bool bt_table_fill(struct bt *bt, gva_t gva, bool write, bool *upgraded)
 	uint8_t *host;
 	bool traced = false, may_write = write;
 
-	*upgraded = false;
+	*upgraded = bt->indirect = false;
 	if (++bt->empty_misses >= EMPTY_MISSES_MAX)
 		flush_all(bt);
 	old = kind < BT_KINDS ? *entry_at(bt, logged) : 0;
@@ -256,7 +256,8 @@ bool bt_table_fill(struct bt *bt, gva_t gva, bool write, bool *upgraded)
 	if (kind >= BT_KINDS || !x86_reachable(core, gva) || !x86_walk_as(core, gva, write ? ACCESS_WRITE : ACCESS_READ, kind, true, &w))
 		return false;
 	host = core->env->page(core, w.gpa & X86_PAGE_MASK, write ? ACCESS_WRITE : ACCESS_READ, &traced);
-	if (!host || (write && traced))
+	bt->indirect = write && (!host || traced);
+	if (!host || bt->indirect)
 		return false;
 	/* A page that was written before is likely to be written again: then the right comes along. */
 	if (!write && w.writable && w.dirty) {
