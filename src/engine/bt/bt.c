@@ -19,6 +19,8 @@ CHECK(BT_GS_BASE, gs_base);
 CHECK(BT_EXEC, exec);
 CHECK(BT_MISS, miss);
 CHECK(BT_DISPATCH, dispatch);
+CHECK(BT_PASSES, passes);
+CHECK(BT_ROUNDS, rounds);
 CHECK(BT_GROUP, group);
 CHECK(BT_POPF_MASK, popf_mask);
 CHECK(BT_NEAR, near);

@@ -29,6 +29,7 @@ struct bt_state {
 	void *unknown;
 	uint64_t popf_mask;
 	uint8_t near[9][256];
+	uint64_t passes, rounds;
 	uint64_t group[8];
 	uint64_t fs_plain, gs_plain;
 	void *hot, *quick;
@@ -266,7 +267,7 @@ struct bt {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
 		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
 		uint64_t evicted, evicted_parts, evicting_ns, evicting_ns_most; /* blocks; the last two: how long that took */
-		uint64_t quick, quick_dispatches, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, undefined;
+		uint64_t quick, quick_dispatches, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, hot_loops, undefined;
 		uint64_t exec[X86_OP_COUNT];
 	} stat;
 };

@@ -41,10 +41,11 @@ struct open_group {           /* while accesses are collected */
 struct analysis {
 	const struct translation *t;
 	struct plan *plan;
-	struct value reg[16];
+	struct value reg[16], after[16]; /* now; after the first round of a loop */
 	unsigned symbols, epoch;
 	struct open_group group[GROUPS_MAX];
 	uint64_t at[STEPS_MAX][ACCESSES]; /* the constants */
+	uint16_t size[STEPS_MAX][ACCESSES]; /* how far it may reach from there */
 };
 
 /* --- what an instruction accesses --- */
@@ -162,12 +163,14 @@ static void collect(struct analysis *a, const struct bt_block *b, const struct i
 
 	if (size && place_of(a, b, i, &p, &at, &reach) && reach + size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;
+		a->size[step][ACCESS_OPERAND] = (uint16_t)(reach + size);
 		to->indexed = reach;
 		to->group[ACCESS_OPERAND] = (uint8_t)join(a, &p, at, reach + size, reach, step);
 	}
 	if (stack_of(a, i, &disp)) {
 		p = (struct place){ .base = a->reg[RSP].symbol, .base_scale = a->reg[RSP].scale, .index = SYMBOL_NONE, .seg = SEG_FLAT };
 		a->at[step][ACCESS_STACK] = a->reg[RSP].offset + (uint64_t)disp;
+		a->size[step][ACCESS_STACK] = (uint16_t)a->t->width;
 		to->group[ACCESS_STACK] = (uint8_t)join(a, &p, a->at[step][ACCESS_STACK], a->t->width, false, step);
 	}
 }
@@ -332,28 +335,110 @@ static bool pays(const struct open_group *g, bool stack, unsigned width)
 	return g->same ? g->count >= 2 : g->count >= (stack && width == 8 ? 4 : 3);
 }
 
-/* Groups whose host address may have to wait get a slot each, as long as they live. */
+/* How much a symbol that is known when the loop begins grows in a round. False: it is not known, or not constant. */
+static bool grows(const struct analysis *a, unsigned symbol, unsigned scale, uint64_t *by)
+{
+	if (symbol == SYMBOL_NONE || symbol == SYMBOL_RIP)
+		return true;
+	if (symbol >= SYMBOL_NEW || a->after[symbol].symbol != symbol || a->after[symbol].scale)
+		return false;
+	*by += a->after[symbol].offset << scale;
+	return true;
+}
+
+/* The bytes that the group's accesses reach in these steps, from its lowest byte on, less `by` for each round. */
+struct extent { int64_t low, high; };
+static struct extent extent(const struct analysis *a, unsigned group, unsigned steps, int64_t by)
+{
+	const struct plan *plan = a->plan;
+	struct extent x = { INT64_MAX, INT64_MIN };
+
+	for (unsigned s = 0; s < steps; s++)
+		for (unsigned which = 0; which < ACCESSES; which++) {
+			int64_t at = (int64_t)(a->at[s][which] - a->group[group].low) - by * (int64_t)(s / plan->round);
+			if (plan->step[s].group[which] != group)
+				continue;
+			x.low = MIN(x.low, at);
+			x.high = MAX(x.high, at + a->size[s][which]);
+		}
+	return x;
+}
+
+/* The group as it is when a round of the loop begins, if its address is known then and moves by a constant, and every round accesses what the first
+ * one does, so much farther. */
+static bool stream_of(const struct analysis *a, unsigned group, struct stream *m)
+{
+	const struct place *p = &a->group[group].place;
+	const struct plan *plan = a->plan;
+	bool swapped = p->base_scale; /* a sum has a scale for its second register only */
+	unsigned base = swapped ? p->index : p->base, index = swapped ? p->base : p->index, scale = swapped ? p->base_scale : p->scale;
+	uint64_t by = 0;
+
+	if (!plan->round || a->epoch || p->seg != SEG_FLAT || scale > 3 || (swapped && p->scale))
+		return false;
+	if (!grows(a, p->base, p->base_scale, &by) || !grows(a, p->index, p->scale, &by) || by + STREAM_BY_MAX > 2 * STREAM_BY_MAX)
+		return false;
+	struct extent first = extent(a, group, plan->round, 0), all = extent(a, group, plan->steps, (int64_t)by);
+	if (first.low > first.high || all.low != first.low || all.high != first.high)
+		return false;
+	uint64_t disp = a->group[group].low + (uint64_t)first.low - (base == SYMBOL_RIP ? a->t->block->rip : 0);
+	*m = (struct stream){ .by = (int32_t)by, .base = NO_REGISTER, .scaled = NO_REGISTER,
+			      .disp = a->t->width == 4 ? (int32_t)disp : (int64_t)disp,
+			      .at = (uint16_t)first.low, .range = (uint16_t)(first.high - first.low) };
+	if (base == SYMBOL_RIP)
+		m->base = X86_GPR_RIP * 8;
+	else if (base < 16)
+		m->base = (uint8_t)(base * 8);
+	if (index < 16) {
+		m->scaled = (uint8_t)(index * 8);
+		m->scale = (uint8_t)scale;
+	}
+	return fits32(m->disp);
+}
+
+static void choose_one(struct analysis *a, unsigned n, int busy[SLOTS])
+{
+	const struct open_group *o = &a->group[n];
+	struct group *g = &a->plan->group[n];
+	unsigned slot = 0;
+
+	while (slot < SLOTS && busy[slot] >= g->first)
+		slot++;
+	if (slot == SLOTS)
+		return;
+	busy[slot] = g->last;
+	g->slot = (uint8_t)slot;
+	g->count = (uint16_t)o->count;
+	g->range = (uint16_t)o->size;
+	g->same = o->same;
+}
+
+/* Groups whose host address may have to wait get a slot each, as long as they live; those that live as long as a loop come first. */
 static void choose(struct analysis *a)
 {
 	struct plan *plan = a->plan;
+	unsigned streams = 0;
 	int busy[SLOTS];
 
 	for (unsigned n = 0; n < SLOTS; n++)
 		busy[n] = -1;
+	for (unsigned n = 0; n < plan->groups && streams < STREAMS_MAX; n++) {
+		struct group *g = &plan->group[n];
+		if (!pays(&a->group[n], false, a->t->width) || !stream_of(a, n, &g->stream))
+			continue;
+		g->first = 0;
+		g->last = (uint16_t)(plan->steps - 1);
+		g->streams = true;
+		streams++;
+		choose_one(a, n, busy);
+	}
 	for (unsigned n = 0; n < plan->groups; n++) {
 		const struct open_group *o = &a->group[n];
-		struct group *g = &plan->group[n];
-		unsigned slot = 0;
-		while (slot < SLOTS && busy[slot] >= g->first)
-			slot++;
-		if (!pays(o, o->place.index == SYMBOL_NONE && o->place.base == RSP, a->t->width) || slot == SLOTS)
-			continue;
-		busy[slot] = g->last;
-		g->slot = (uint8_t)slot;
-		g->count = (uint16_t)o->count;
-		g->range = (uint16_t)o->size;
-		g->same = o->same;
+		if (!plan->group[n].streams && pays(o, o->place.index == SYMBOL_NONE && o->place.base == RSP, a->t->width))
+			choose_one(a, n, busy);
 	}
+	if (!streams)
+		plan->round = 0;
 	for (unsigned s = 0; s < plan->steps; s++)
 		for (unsigned which = 0; which < ACCESSES; which++) {
 			uint8_t *n = &plan->step[s].group[which];
@@ -371,6 +456,8 @@ void group_plan(const struct translation *t, struct plan *plan)
 	for (unsigned n = 0; n < 16; n++)
 		a.reg[n].symbol = n;
 	for (unsigned n = 0; n < plan->steps; n++) {
+		if (n == plan->round)
+			memcpy(a.after, a.reg, sizeof(a.after));
 		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
 		const struct x86_shape *s = t->shaped[n] ? &t->shapes[n] : NULL;
 		plan->step[n].group[ACCESS_OPERAND] = plan->step[n].group[ACCESS_STACK] = GROUP_NONE;
@@ -382,107 +469,4 @@ void group_plan(const struct translation *t, struct plan *plan)
 				renew(&a, r);
 	}
 	choose(&a);
-}
-
-/* --- what is written --- */
-
-/* HOST_T becomes the linear address of the group's lowest byte. */
-static bool lowest(struct translation *t, const struct insn *i, int32_t disp, int32_t back, bool indexed)
-{
-	struct emit *e = &t->e;
-	struct insn low;
-	struct ea ea;
-
-	if (!i) {
-		emit_op(e, t->width == 8, 0x8d, HOST_T, operand_at(HOST_GUEST_RSP, disp - back));
-		return true;
-	}
-	low = *i;
-	low.disp -= back;
-	if (indexed && i->scaled < 16 * 8)
-		low.scaled = NO_REGISTER;
-	else if (indexed)
-		low.base = NO_REGISTER;
-	if (!memory_address(t, &low, &ea))
-		return false;
-	if (ea.kind == EA_CONST)
-		emit_constant(e, HOST_T, ea.constant);
-	else if (ea.kind == EA_BASE)
-		emit_lea(e, HOST_T, operand_at(ea.base, ea.disp));
-	return true;
-}
-
-/* From HOST_T, a linear address, to a host address, which is good for the bytes of the group. */
-static void locate(struct translation *t, const struct group *g, bool aligned, unsigned to)
-{
-	struct emit *e = &t->e;
-	struct stub plain = { .kind = STUB_PLAIN };
-	unsigned low = 0;
-
-	if (g->same && aligned) {
-		low = 0;
-	} else if (g->same && g->range <= 8) {
-		low = (unsigned)__builtin_ctz(g->range);
-	} else if (g->range > 1) {
-		memory_within(t, g->range);
-	}
-	memory_index(t, HOST_T, low, !low);
-	emit_table(e, HOST_X, HOST_X, true);
-	memory_jump_if_zero(t, plain);
-	emit_lea(e, to, operand_sum(HOST_T, HOST_X, 0, 0));
-}
-
-/* The register that has a group's host address as long as it lives, or HOST_NONE. */
-static unsigned own_register(const struct translation *t, const struct group *g)
-{
-	return t->narrow && g->slot < 2 ? HOST_GROUP0 + g->slot : HOST_NONE;
-}
-
-bool group_operand(struct translation *t, const struct insn *i, enum access which, int32_t disp, unsigned in, struct operand *rm)
-{
-	struct emit *e = &t->e;
-	const struct step *s = t->plan ? &t->plan->step[t->step] : NULL;
-	unsigned n = s ? s->group[which] : GROUP_NONE;
-	const struct group *g = n == GROUP_NONE ? NULL : &t->plan->group[n];
-
-	if (!g)
-		return false;
-	unsigned own = own_register(t, g);
-	if (e->wrote) /* by this instruction's first access: PUSH and CALL of memory have two */
-		t->held = GROUP_NONE;
-	if (e->wrote_x)
-		t->second = GROUP_NONE;
-	if (!(t->ready & BIT(n))) {
-		if (g->first != t->step || !lowest(t, i, disp, s->at[which], s->indexed && i))
-			return false;
-		locate(t, g, !i, own == HOST_NONE ? HOST_T : own);
-		if (own == HOST_NONE && t->kept & BIT(n))
-			emit_store(e, state_at(BT_GROUP + 8 * g->slot), HOST_T);
-		t->ready |= (uint32_t)BIT(n);
-		t->held = own == HOST_NONE ? n : GROUP_NONE;
-		t->second = GROUP_NONE;
-		e->wrote = false;
-	}
-	unsigned base = own == HOST_NONE ? HOST_T : own;
-	if (own == HOST_NONE && t->held != n) {
-		base = in != HOST_NONE ? in : t->held == GROUP_NONE && t->second != n ? HOST_T : HOST_X;
-		if (base == HOST_T || t->second != n) {
-			emit_load(e, base, state_at(BT_GROUP + 8 * g->slot));
-			t->wanted |= (uint32_t)BIT(n);
-		}
-		if (base == HOST_T)
-			t->held = n, e->wrote = false;
-		else
-			t->second = n, e->wrote_x = false;
-	}
-	*rm = operand_at(base, s->at[which]);
-	if (i && s->indexed) {
-		bool scaled = i->scaled < 16 * 8;
-		*rm = operand_sum(base, guest_host((scaled ? i->scaled : i->base) / 8), scaled ? i->scale : 0, s->at[which]);
-	}
-	if (in == HOST_X && (base != HOST_X || rm->index != HOST_NONE)) {
-		emit_lea(e, HOST_X, *rm);
-		*rm = operand_at(HOST_X, 0);
-	}
-	return true;
 }

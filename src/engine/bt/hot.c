@@ -12,6 +12,8 @@
 #include "util/log.h"
 
 #define ROUNDS_MAX 8u
+#define STREAM_TRIPS 16u /* with fewer it is not worth it to look how far a loop may go on */
+#define LOOP_ROOM 8u     /* steps, for what is in front of such a loop */
 
 /* --- the path --- */
 
@@ -59,8 +61,8 @@ static bool is_loop(const struct translation *t, const struct bt_block *b)
 	return is_branch(&i) && i.imm == -(uint64_t)b->bytes;
 }
 
-/* When a loop has become hot, what is behind it has run as often as it was left. */
-static void count_trips(struct translation *t, struct bt_block *b)
+/* When a loop has become hot, what is behind it has run as often as it was left. True: it goes round often enough to look what its page has left. */
+static bool count_trips(struct translation *t, struct bt_block *b)
 {
 	uint32_t all = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
 	struct bt_block *exit = loop_exit(t, b);
@@ -68,6 +70,7 @@ static void count_trips(struct translation *t, struct bt_block *b)
 
 	if (runs && all / runs < ROUNDS_MAX)
 		b->trips = (uint8_t)((all + runs / 2) / runs);
+	return !runs || all / runs >= STREAM_TRIPS;
 }
 
 /* Runs that are missing until it is hot. One that is part of a fast copy is: its runs there are not counted. */
@@ -201,6 +204,24 @@ static void find_path(struct translation *t, struct plan *plan)
 	t->block = head;
 }
 
+/* A loop that mostly goes round often: several rounds at once, as many as a power of two, and single ones. */
+static void find_rounds(const struct translation *t, struct plan *plan)
+{
+	unsigned round = t->block->count, most = MIN(STEPS_MAX, (t->bt->end.code - t->bt->code_used) / BT_STEP_ROOM), rounds = ROUNDS_MAX;
+	const struct bt_insn *last = last_of(t->bt, t->block);
+
+	if (!is_loop(t, t->block) || t->block->trips || last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
+		return;
+	while (rounds * round > plan->steps || (rounds + 1) * round + LOOP_ROOM > most)
+		rounds /= 2;
+	if (rounds < 2)
+		return;
+	plan->blocks = rounds;
+	plan->steps = rounds * round;
+	plan->step[plan->steps - 1].last = false;
+	plan->round = round;
+}
+
 /* --- the copy --- */
 
 static void place(struct translation *t, unsigned *places)
@@ -220,7 +241,7 @@ static void poll(struct translation *t, const struct bt_block *next)
 	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
 }
 
-/* From one block of the path to the next. */
+/* The branch from one block of the path to the next. */
 static void go_on(struct translation *t, const struct bt_block *next)
 {
 	const struct insn *i = t->insn;
@@ -237,6 +258,12 @@ static void go_on(struct translation *t, const struct bt_block *next)
 		flow_exit(t, (i->opcode & 15) ^ 1, flow_next(t, i));
 	else if (i->op != X86_OP_JMP)
 		flow_exit(t, i->opcode & 15, flow_target(t, i));
+	assert(!t->too_far);
+}
+
+/* And behind it. */
+static void arrive(struct translation *t, const struct bt_block *next)
+{
 	memory_room_for(t, 40);
 	if (t->bt->counting)
 		translate_count(t, next);
@@ -245,15 +272,16 @@ static void go_on(struct translation *t, const struct bt_block *next)
 	assert(!t->too_far);
 }
 
-static void write_steps(struct translation *t, unsigned *places)
+/* False: the last instruction leaves. */
+static bool write_steps(struct translation *t, unsigned *places, unsigned count)
 {
-	const uint32_t *path = t->plan->path;
-	struct bt_block *head = t->block;
+	const struct plan *plan = t->plan;
+	const uint32_t *path = plan->path;
 	bool goes_on = true;
 
-	*places = 0;
-	for (t->step = 0; t->step < t->plan->steps; t->step++) {
-		const struct step *s = &t->plan->step[t->step];
+	for (t->step = 0; t->step < count; t->step++) {
+		const struct step *s = &plan->step[t->step];
+		bool again = plan->round && t->step + 1 == count; /* a loop's head follows, which is all that there is on its path */
 		struct bt_insn rec = t->bt->insn[s->id];
 		t->id = s->id;
 		t->rec = &rec; /* the original is of the plain copy */
@@ -263,22 +291,83 @@ static void write_steps(struct translation *t, unsigned *places)
 		t->shape = t->shaped[t->step] ? &t->shapes[t->step] : NULL;
 		t->e.wrote = t->e.wrote_x = false;
 		place(t, places);
-		if (s->last)
-			go_on(t, &t->bt->block[*++path]);
+		if (s->last || again)
+			go_on(t, &t->bt->block[again ? *path : *++path]);
 		else
 			goes_on = translate_insn(t);
+		if (s->last && !again)
+			arrive(t, &t->bt->block[*path]);
 		if (t->e.wrote)
 			t->held = GROUP_NONE;
 		if (t->e.wrote_x)
 			t->second = GROUP_NONE;
 	}
 	t->tight = false;
-	if (goes_on && last_of(t->bt, t->block)->resumes) {
+	return goes_on;
+}
+
+static void write_path(struct translation *t, unsigned *places)
+{
+	struct bt_block *head = t->block;
+
+	if (write_steps(t, places, t->plan->steps) && last_of(t->bt, t->block)->resumes) {
 		memory_room(t);
 		flow_exit(t, -1, flow_next(t, t->insn));
 	}
 	t->block = head;
-	stubs_emit(t);
+}
+
+/* HOST_X becomes the field less `by`; returns a jump behind the next one, which goes on to `to`, for when that is zero. */
+static void again(struct translation *t, int32_t field, int32_t by, uint32_t to)
+{
+	struct emit *e = &t->e;
+	uint32_t zero;
+
+	memory_island(t, true);
+	emit_load(e, HOST_X, state_at(field));
+	if (by) {
+		emit_lea(e, HOST_X, operand_at(HOST_X, -by));
+		emit_store(e, state_at(field), HOST_X);
+	}
+	zero = emit_short(e, 0xe3);
+	arrive(t, t->block);
+	emit_patch(e, emit_jump(e, -1), to);
+	memory_island(t, false);
+	emit_patch_short(e, zero, e->at);
+}
+
+/* Rounds of a loop: several at once, while there are so many, then single ones. Then from the start: so somebody looks whether the processor is wanted. */
+static void write_loop(struct translation *t, unsigned *places)
+{
+	const struct plan *plan = t->plan;
+	struct bt_block *head = t->block;
+	struct bt_insn rec = t->bt->insn[head->insn];
+	struct emit *e = &t->e;
+	uint32_t none, several, top, single;
+
+	t->id = head->insn;
+	t->rec = &rec;
+	t->insn = t->insns;
+	stream_begin(t, plan->blocks);
+	emit_load(e, HOST_X, state_at(BT_PASSES));
+	none = emit_short(e, 0xe3);
+	several = emit_jump(e, -1);
+	emit_patch_short(e, none, e->at);
+	single = e->at;
+	stream_round(t);
+	write_steps(t, places, plan->round);
+	stream_advance(t, 1);
+	again(t, BT_ROUNDS, 1, single);
+	flow_exit(t, -1, head->rip);
+	emit_patch(e, several, e->at);
+	top = e->at;
+	stream_round(t);
+	t->polled = false;
+	write_steps(t, places, plan->steps);
+	stream_advance(t, plan->blocks);
+	again(t, BT_PASSES, 1, top);
+	again(t, BT_ROUNDS, 0, single);
+	flow_exit(t, -1, head->rip);
 }
 
 /* As often as it takes to learn which host addresses are looked for in their slots; that is mostly twice. */
@@ -294,8 +383,13 @@ static void write_copy(struct translation *t, struct bt_fast *f)
 		t->stubs = t->shorts = t->ready = 0;
 		t->polled = false;
 		t->held = t->second = GROUP_NONE;
+		f->places = 0;
 		translate_prologue(t);
-		write_steps(t, &f->places);
+		if (t->plan->round)
+			write_loop(t, &f->places);
+		else
+			write_path(t, &f->places);
+		stubs_emit(t);
 	} while (t->wanted != t->kept);
 }
 
@@ -334,9 +428,12 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	t.narrow = bt_mode_narrow(b->mode);
 	*f = (struct bt_fast){ .block = (uint32_t)(b - bt->block), .code = bt->code_used, .place = bt->places,
 			       .jump_entry = b->jump_entry, .entry = b->entry, .body = b->body };
-	count_trips(&t, b);
+	bool often = count_trips(&t, b);
 	before.trips = b->trips;
 	find_path(&t, &plan);
+	plan.round = 0;
+	if (often)
+		find_rounds(&t, &plan);
 	if (bt->holder.has_changes) {
 		bt->heat[b - bt->block] = 1;
 		return false;
@@ -353,6 +450,7 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	bt->code_used = (uint32_t)align_up(t.e.at, 16);
 	bt_entries_set(bt, b, jump_entry, entry, body);
 	bt->stat.hot++;
+	bt->stat.hot_loops += plan.round > 0;
 	bt->stat.hot_bytes += f->code_end - f->code;
 	if (trace_on(bt))
 		bt_trace_fast(bt, f);

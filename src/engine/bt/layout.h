@@ -8,11 +8,13 @@
 #define BT_SECONDS (-0x41000) /* the same by another hash, of addresses whose place there is taken */
 
 /* Farther away */
-#define BT_POPF_MASK (-2840) /* flags that POPF sets and that are not arithmetic */
-#define BT_SECOND_MASK (-2864) /* PEXT mask of a CRC32: the index in BT_SECONDS */
-#define BT_SUPERVISOR (-2856) /* code is the supervisor's */
-#define BT_UNKNOWN (-2848)   /* entry of enter.S */
-#define BT_NEAR (-2832)      /* by bits 15 to 8 of an address, for the last 0, 1, ... 8 times 256 bytes of a page: 0, if it is among them */
+#define BT_SECOND_MASK (-2880) /* PEXT mask of a CRC32: the index in BT_SECONDS */
+#define BT_SUPERVISOR (-2872) /* code is the supervisor's */
+#define BT_UNKNOWN (-2864)   /* entry of enter.S */
+#define BT_POPF_MASK (-2856) /* flags that POPF sets and that are not arithmetic */
+#define BT_NEAR (-2848)      /* by bits 15 to 8 of an address, for the last 0, 1, ... 8 times 256 bytes of a page: 0, if it is among them */
+#define BT_PASSES (-544)     /* how often a loop with streams goes round: so many times several rounds, then so many */
+#define BT_ROUNDS (-536)
 #define BT_GROUP (-528)      /* host addresses of groups: group.c */
 #define BT_FS_PLAIN (-464)   /* 32-bit code: 0: accesses through the segment are for exec functions */
 #define BT_GS_PLAIN (-456)

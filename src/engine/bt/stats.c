@@ -177,6 +177,7 @@ void bt_stats(struct vm *vm, FILE *out)
 	fprintf(out, "bt.anywhere %lu\nbt.doors %lu\n", SUM(anywhere), SUM(doors));
 	row(out, "", "hot", SUM(hot));
 	row(out, "", "hot_bytes", SUM(hot_bytes));
+	row(out, "", "hot_loops", SUM(hot_loops));
 	fprintf(out, "bt.dispatches %lu\nbt.links %lu\nbt.invalidated %lu\nbt.cache_flushes %lu\n", SUM(dispatches), SUM(links),
 		SUM(invalidated), SUM(flushes));
 	fprintf(out, "bt.misses %lu\nbt.fills %lu\nbt.faults %lu\nbt.upgrades %lu\n", SUM(misses), SUM(fills), SUM(faults), SUM(upgrades));

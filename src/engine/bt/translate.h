@@ -46,7 +46,7 @@ struct stub {
 
 #define STEPS_MAX 384         /* of a fast copy */
 #define PATH_MAX 128
-#define STUBS_MAX (5 * STEPS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
+#define STUBS_MAX (5 * STEPS_MAX + 2 * STREAMS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
 #define SHORTS_MAX 14
 
 struct pending {            /* a short jump to a stub that needs an island within its reach */
@@ -58,12 +58,22 @@ struct pending {            /* a short jump to a stub that needs an island withi
 #define GROUPS_MAX 32
 #define GROUP_NONE 0xff
 enum access { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
+struct stream {               /* a group as it is when a round of a loop begins, in the first one */
+	uint8_t base, scaled, scale; /* where it begins, as in struct insn */
+	int64_t disp;
+	uint16_t at, range;   /* where that is from the group's lowest byte on; and how many bytes are accessed from there on */
+	int32_t by;           /* from round to round */
+};
+#define STREAMS_MAX 6
+#define STREAM_BY_MAX 1024
 struct group {
 	uint16_t first, last; /* steps */
 	uint8_t slot;         /* where its host address may wait */
 	uint16_t count;       /* accesses: two an instruction at most */
 	uint16_t range;       /* from its lowest byte on */
 	bool same;            /* all are of the same bytes */
+	bool streams;         /* it is looked for in front of the loop: */
+	struct stream stream;
 };
 struct step {                 /* an instruction of a fast copy */
 	uint32_t id;
@@ -77,6 +87,7 @@ struct plan {
 	unsigned blocks;
 	struct step step[STEPS_MAX];
 	unsigned steps;
+	unsigned round;          /* steps of each of its rounds, if it is a loop with streams; else 0 */
 	struct group group[GROUPS_MAX];
 	unsigned groups;
 };
@@ -148,9 +159,20 @@ void memory_jump_if_zero(struct translation *, struct stub); /* HOST_X */
 /* group.c */
 /* Finds the groups of the plan's steps, whose shapes are in the translation. */
 void group_plan(const struct translation *, struct plan *);
+
+/* locate.c */
 /* The host's operand, by a group; false: the access is in none. Uses HOST_X, and HOST_T. i: the instruction; disp: from RSP, for ACCESS_STACK. The
  * operand is based on `in`, and the other one of the two is free; HOST_NONE: on either, and neither is free. */
 bool group_operand(struct translation *, const struct insn *i, enum access, int32_t disp, unsigned in, struct operand *);
+/* In front of a loop: where its streams are, and how often it goes round; else the plain copy goes on. */
+void stream_begin(struct translation *, unsigned rounds_at_once);
+/* x / by is x * factor >> shift, in 32 bits, for x below 4096 and `by` up to STREAM_BY_MAX. */
+struct divisor { uint32_t factor; unsigned shift; };
+struct divisor stream_divisor(unsigned by);
+/* Where a round begins: the streams' host addresses are there, and nothing else. */
+void stream_round(struct translation *);
+/* Where so many rounds end. */
+void stream_advance(struct translation *, unsigned rounds);
 
 /* translate.c */
 /* Writes the instruction at hand. False: it became a call of its exec function. */
