@@ -117,6 +117,8 @@ void integers(void);
 void bmi(void);
 void vectors(void);
 void x87(void);
+/* loop_strides.c */
+void strides(void);
 /* loop_forms.c -- Some instructions of a form that compilers, or kernels, are fond of. */
 void loop_form(unsigned depth);
 /* A loop begins. */

@@ -402,7 +402,7 @@ static void flags(void)
 }
 
 static unsigned theme; /* the form that most of a loop has; from FORMS on: none */
-#define FORMS 20
+#define FORMS 22
 #define FORMS_ANYWHERE 12
 
 void loop_theme(void)
@@ -435,6 +435,7 @@ void loop_form(unsigned depth)
 	case 16: indirect(); break;
 	case 17: case 18: inner(depth); break;
 	case 19: segments(); break;
+	case 20: case 21: strides(); break;
 	}
 	if (k < 12)
 		fix(pointer());
