@@ -134,8 +134,8 @@ bool gdb_register_set(struct vcpu *vcpu, unsigned n, const void *value, size_t s
 		return false;
 	if ((r->flags & READONLY) || selector)
 		return !memcmp(at, value, r->size);
-	if (!strcmp(r->name, "mxcsr") && ((const uint8_t *)value)[2])
-		return false;
+	if (!strcmp(r->name, "mxcsr") && (((const uint8_t *)value)[2] || ((const uint8_t *)value)[3]))
+		return false; /* the host would not load it */
 	memcpy(at, value, MIN(r->size, r->bits / 8u));
 	if (r->flags & NARROW)
 		memset(at + 4, 0, 4);

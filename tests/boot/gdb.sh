@@ -63,11 +63,12 @@ done
 # One engine is enough for what has nothing to do with engines.
 start interp --cpus 2
 debug 'p $rip = $rip' 'p/x *(int *)$sp' 'set var *(unsigned *)&ran = 7' 'p ran[0]' 'monitor phys on' 'x/1xb 0' 'monitor phys off' 'monitor nonsense' \
-        'p $cr3 = 1' 'kill'
+        'p $cr3 = 1' 'p $mxcsr = 0x1001f80' 'info registers mxcsr' 'kill'
 finish
 contains 'memory is written' "$out" '= 7'
 contains 'unknown monitor commands are explained' "$out" 'there is no such command'
 contains 'control registers are not written' "$out" 'Could not write register'
+contains 'nor bits of MXCSR that there are none of' "$out" 'mxcsr          0x1f80'
 equal 'kill ends the machine' "$status" 0
 
 start interp

@@ -330,6 +330,7 @@ static int store_xsave(struct vcpu *vcpu, unsigned groups)
 		return error;
 	memcpy(&to->legacy, &area, offsetof(struct x86_fxsave, unused));
 	to->legacy.mxcsr_mask = mask;
+	to->legacy.mxcsr &= mask; /* a guest of AMD's hardware may have set MM, which would make bt's aligned operands any */
 	if (components(vcpu) & XCR0_AVX)
 		memcpy(to->ymm_high, area.bytes + offsetof(struct x86_xsave, ymm_high), sizeof(to->ymm_high));
 	return 0;
