@@ -92,6 +92,8 @@ bool x86_decode_shape(struct x86_shape *s, const uint8_t *bytes, unsigned length
 	    z.encoding > ZYDIS_INSTRUCTION_ENCODING_VEX || z.encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW ||
 	    !ZYAN_SUCCESS(ZydisDecoderDecodeOperands(&decoder, &context, &z, ops, z.operand_count)))
 		return false;
+	if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B) /* it is XCHG: decode.c */
+		return false;
 	if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && (mode & MODE_CODE) != MODE_CODE64 && !same_in_64bit(&z, ops, bytes, model))
 		return false;
 	*s = (struct x86_shape){ .vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX, .opcode = z.opcode };

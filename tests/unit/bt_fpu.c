@@ -42,7 +42,7 @@ static void x87(void)
 	case 4: prefix(), PUT("\xd8\x46"), *at++ = (uint8_t)any(128); break;       /* fadd dword [esi + n] */
 	case 5: prefix(), PUT("\xda\x65"), *at++ = (uint8_t)any(128); break;       /* fisub dword [ebp + n] */
 	case 6: PUT("\xd9\xd0"); break;                   /* fnop */
-	case 7: PUT("\xd9\x2c\x25"), put32(DATA + 0x400), PUT("\xdf\xe0\x9b"); break; /* fldcw; fnstsw ax; fwait: none of these counts */
+	case 7: PUT("\xd9\x2c\x25"), put32(DATA + 0x400), PUT("\xdf\xe0\x9b\xdb\xe1"); break; /* fldcw; fnstsw ax; fwait; fdisi: none of these counts */
 	default: PUT("\x0f\x6f\xc1\x0f\x77"); break;      /* movq mm0, mm1; emms: nor these */
 	}
 }

@@ -200,6 +200,12 @@ static bool is_x87(const struct x86_shape *s)
 	return !s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf;
 }
 
+/* Do FIP and its kind tell of it? Not of control instructions, nor of those of the 8087 and 80287 that do nothing. */
+static bool is_noted(unsigned op)
+{
+	return op != X86_OP_FLDCW && op != X86_OP_FNSTCW && op != X86_OP_FNSTSW && x86_ops[op].forms != x86_ops[X86_OP_FENI8087_NOP].forms;
+}
+
 static bool uses_fpu(const struct insn *i, const struct x86_shape *s)
 {
 	return is_x87(s) || (i->flags & INSN_MMX) || i->op == X86_OP_EMMS || i->op == X86_OP_FWAIT;
@@ -219,6 +225,10 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 	switch (i->op) {
 	case X86_OP_FNINIT: case X86_OP_FNCLEX: /* a PC's error line may have to be told */
 		return false;
+	case X86_OP_CVTPI2PS: /* from memory: Intel's processors go over to MMX, AMD's do not */
+		if (s->has_memory)
+			return false;
+		break;
 	case X86_OP_FLDCW:
 		if (!(t->bt->vcpu->core.cpu.cr0 & CR0_NE))
 			return false;
@@ -476,7 +486,7 @@ static bool again(struct translation *t, const struct insn *i, struct x86_shape 
 	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
-	if (is_x87(s) && i->op != X86_OP_FLDCW && i->op != X86_OP_FNSTCW && i->op != X86_OP_FNSTSW)
+	if (is_x87(s) && is_noted(i->op))
 		fpu_note(t, i, s->has_memory ? &ea : NULL);
 	for (unsigned n = 0; n < a.used; n++)
 		if (writes(&s->reg, a.guest[n]) || writes(&s->rm, a.guest[n]) || writes(&s->vvvv, a.guest[n]) || writes(&s->op, a.guest[n]))
