@@ -159,7 +159,7 @@ static void collect(struct analysis *a, const struct bt_block *b, const struct i
 	int disp;
 
 	bool push = i->op == X86_OP_PUSH && i->form == FORM_M && i->osize == a->t->width;
-	unsigned size = push ? a->t->width : s && translate_plain_operand(i, s) ? s->memory_size : 0;
+	unsigned size = push ? a->t->width : s && again_plain_operand(i, s) ? s->memory_size : 0;
 
 	if (size && place_of(a, b, i, &p, &at, &reach) && reach + size <= TABLE_MAX) {
 		a->at[step][ACCESS_OPERAND] = at;

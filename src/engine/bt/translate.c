@@ -145,30 +145,7 @@ static bool leave(struct translation *t, const struct insn *i)
 	return true;
 }
 
-/* --- instructions as themselves --- */
-
-static bool is_nop(const struct insn *i)
-{
-	return x86_ops[i->op].forms == x86_ops[X86_OP_NOP].forms;
-}
-
-/* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX does in these only. */
-static bool any_alignment(const struct insn *i, const struct x86_shape *s)
-{
-	const struct x86_forms *forms = x86_ops[i->op].forms;
-
-	if (i->op == X86_OP_VMOVAPS || i->op == X86_OP_VMOVAPD || i->op == X86_OP_VMOVDQA)
-		return false;
-	return s->vex || forms == x86_ops[X86_OP_MOVUPS].forms || i->op == X86_OP_LDDQU || i->op == X86_OP_PCMPISTRI ||
-	       i->op == X86_OP_PCMPISTRM || i->op == X86_OP_PCMPESTRI || i->op == X86_OP_PCMPESTRM;
-}
-
-/* What reads guest RCX by implication, and no more: it is then in host RCX, too. */
-static bool reads_rcx(const struct insn *i)
-{
-	return i->op == X86_OP_CMPXCHG8B || i->op == X86_OP_CMPXCHG16B || i->op == X86_OP_SHL || i->op == X86_OP_SHR || i->op == X86_OP_SAR || i->op == X86_OP_ROL || i->op == X86_OP_ROR ||
-	       i->op == X86_OP_RCL || i->op == X86_OP_RCR || i->op == X86_OP_SHLD || i->op == X86_OP_SHRD;
-}
+/* --- what can be written down again --- */
 
 /* RSP stays aligned for sure; everything else that writes it is left to the exec function, and looked at behind it. */
 static bool keeps_stack(const struct translation *t, const struct insn *i)
@@ -188,27 +165,6 @@ static bool moves_stack(const struct translation *t, const struct insn *i)
 {
 	return (i->op == X86_OP_ADD || i->op == X86_OP_SUB) && i->form == FORM_RR && i->size == t->width && i->dst == RSP * 8 && i->src < 16 * 8 &&
 	       guest_host(i->src / 8) != HOST_NONE;
-}
-
-static bool writes(const struct shape_register *r, unsigned guest)
-{
-	return r->kind == SHAPE_GPR && r->written && r->number == guest;
-}
-
-static bool is_x87(const struct x86_shape *s)
-{
-	return !s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf;
-}
-
-/* Do FIP and its kind tell of it? Not of control instructions, nor of those of the 8087 and 80287 that do nothing. */
-static bool is_noted(unsigned op)
-{
-	return op != X86_OP_FLDCW && op != X86_OP_FNSTCW && op != X86_OP_FNSTSW && x86_ops[op].forms != x86_ops[X86_OP_FENI8087_NOP].forms;
-}
-
-static bool uses_fpu(const struct insn *i, const struct x86_shape *s)
-{
-	return is_x87(s) || (i->flags & INSN_MMX) || i->op == X86_OP_EMMS || i->op == X86_OP_FWAIT;
 }
 
 static bool translatable(const struct translation *t, const struct insn *i, const struct x86_shape *s)
@@ -247,15 +203,15 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 		if (r[n]->kind == SHAPE_OTHER)
 			return false;
 		vector |= r[n]->kind == SHAPE_VECTOR;
-		stack |= writes(r[n], RSP);
+		stack |= shape_writes(r[n], RSP);
 	}
-	if (stack && !keeps_stack(t, i) && !moves_stack(t, i) && !(i->op == X86_OP_MOV && writes(&s->reg, RSP) && i->size == t->width) &&
-	    !(i->op == X86_OP_MOV && writes(&s->rm, RSP) && !s->has_memory && i->size == t->width) &&
+	if (stack && !keeps_stack(t, i) && !moves_stack(t, i) && !(i->op == X86_OP_MOV && shape_writes(&s->reg, RSP) && i->size == t->width) &&
+	    !(i->op == X86_OP_MOV && shape_writes(&s->rm, RSP) && !s->has_memory && i->size == t->width) &&
 	    !(i->op == X86_OP_LEA && i->size == t->width))
 		return false;
 	if (s->vex && vector && !t->bt->avx)
 		return false;
-	return !s->has_memory || i->op == X86_OP_LEA || (is_x87(s) && s->memory_size == 10) || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
+	return !s->has_memory || i->op == X86_OP_LEA || (shape_is_x87(s) && s->memory_size == 10) || (s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1)));
 }
 
 /* MOV to RSP */
@@ -333,169 +289,6 @@ static bool lea(struct translation *t, const struct insn *i)
 	return true;
 }
 
-/* Which host register stands for a register operand; the ones in memory are loaded into scratch registers. */
-struct assignment {
-	unsigned scratch[2], used; /* free scratch registers */
-	uint8_t guest[2];          /* in scratch[n] */
-	bool borrowed;             /* guest RCX is in HOST_X, for the sake of a high byte register */
-	bool failed;
-};
-
-static unsigned assign(struct translation *t, struct assignment *a, const struct shape_register *r)
-{
-	if (r->kind != SHAPE_GPR)
-		return r->number;
-	if (a->borrowed && r->number == RCX)
-		return HOST_X;
-	if (guest_host(r->number) != HOST_NONE)
-		return guest_host(r->number);
-	for (unsigned n = 0; n < a->used; n++)
-		if (a->guest[n] == r->number)
-			return a->scratch[n];
-	if (a->used == 2 || a->scratch[a->used] == HOST_NONE) {
-		a->failed = true;
-		return 0;
-	}
-	a->guest[a->used] = r->number;
-	emit_load(&t->e, a->scratch[a->used], guest_slot(r->number));
-	return a->scratch[a->used++];
-}
-
-static bool names(const struct x86_shape *s, unsigned guest)
-{
-	const struct shape_register *r[] = { &s->reg, &s->rm, &s->vvvv, &s->op };
-
-	for (unsigned n = 0; n < ARRAY_SIZE(r); n++)
-		if (r[n]->kind == SHAPE_GPR && r[n]->number == guest)
-			return true;
-	return false;
-}
-
-static bool in_slot(const struct x86_shape *s)
-{
-	return names(s, R10) || names(s, R11) || names(s, R15);
-}
-
-/* Is its memory operand one that again() may find by a group? */
-bool translate_plain_operand(const struct insn *i, const struct x86_shape *s)
-{
-	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || is_nop(i) || is_x87(s) || !s->has_memory || s->other_memory ||
-	    bt_is_bit_string(i))
-		return false;
-	switch (i->op) {
-	case X86_OP_LEA: case X86_OP_PUSH: case X86_OP_POP: case X86_OP_LEAVE:
-		return false;
-	case X86_OP_MOV:
-		if (s->reg.kind == SHAPE_GPR && s->reg.written && s->reg.number == RSP)
-			return false;
-		break;
-	default:
-		break;
-	}
-	return s->memory_size && s->memory_size <= 32 && !(s->memory_size & (s->memory_size - 1));
-}
-
-/* Operations whose operands in registers may as well be in memory: the same bytes are read and written, and flags are the same. */
-static bool indifferent(unsigned op)
-{
-	switch (op) {
-	case X86_OP_ADD: case X86_OP_OR: case X86_OP_ADC: case X86_OP_SBB: case X86_OP_AND: case X86_OP_SUB: case X86_OP_XOR: case X86_OP_CMP:
-	case X86_OP_TEST: case X86_OP_MOV: case X86_OP_INC: case X86_OP_DEC: case X86_OP_NEG: case X86_OP_NOT: case X86_OP_IMUL:
-	case X86_OP_MOVZX: case X86_OP_MOVSX: case X86_OP_MOVSXD: case X86_OP_SHL: case X86_OP_SHR: case X86_OP_SAR:
-		return true;
-	default:
-		return op >= X86_OP_CMOVO && op <= X86_OP_CMOVNLE;
-	}
-}
-
-/* ADD to CMP, TEST and MOV exist with their operands in either order. */
-static void turn(struct x86_shape *s)
-{
-	struct shape_register reg = s->reg;
-	bool either = s->opcode < 0x40 && (s->opcode & 7) < 4, mov = (s->opcode & ~3) == 0x88, test = (s->opcode & ~1) == 0x84;
-
-	if (s->map || s->vex || !(either || mov || test))
-		return;
-	s->opcode ^= test ? 0 : 2;
-	s->reg = s->rm;
-	s->rm = reg;
-}
-
-/* Is the register in modrm.rm used in its slot, without a way through a scratch register? 32 bits that are written clear the upper half, which
- * a write to memory does not. */
-static bool stays_in_slot(const struct insn *i, struct x86_shape *s)
-{
-	if (s->has_memory || s->rm.kind != SHAPE_GPR || !indifferent(i->op))
-		return false;
-	if (guest_host(s->rm.number) != HOST_NONE && s->reg.kind == SHAPE_GPR && guest_host(s->reg.number) == HOST_NONE)
-		turn(s);
-	if (s->rm.written && (i->size == 4 || (s->reg.kind == SHAPE_GPR && s->reg.number == s->rm.number)))
-		return false;
-	return guest_host(s->rm.number) == HOST_NONE;
-}
-
-static bool again(struct translation *t, const struct insn *i, struct x86_shape *s)
-{
-	struct emit *e = &t->e;
-	bool high = s->reg.high || s->rm.high || s->op.high, by_rcx = reads_rcx(i) && (s->implied & BIT(RCX));
-	struct assignment a = { .scratch = { HOST_T, HOST_X } };
-	struct operand rm;
-	struct ea ea;
-
-	if (uses_fpu(i, s))
-		memory_want_fpu(t);
-	if (moves_stack(t, i))
-		want_aligned(t, guest_host(i->src / 8));
-	if (s->has_memory) {
-		unsigned size = s->memory_size;
-		if ((high || by_rcx) && in_slot(s))
-			return false;
-		if (high && (names(s, RCX) || by_rcx))
-			return false;
-		bool grouped = group_operand(t, i, ACCESS_OPERAND, 0, high || in_slot(s) ? HOST_X : by_rcx ? HOST_T : HOST_NONE, &rm);
-		if (!grouped && !memory_address(t, i, &ea))
-			return false;
-		if (grouped)
-			;
-		else if ((size == 10 || (size >= 16 && any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
-			rm = memory_access_wide(t, &ea, size, s->memory_written);
-		else if (ea.kind == EA_CONST && (ea.constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
-			return false;
-		else
-			rm = memory_access(t, &ea, size, s->memory_written, size >= 16 || memory_aligned(t, i, &ea, size) ? ALIGNED : CHECKED);
-		if (grouped) {
-			;
-		} else if (by_rcx) {
-			emit_lea(e, HOST_T, rm);
-			rm = operand_at(HOST_T, 0);
-		} else if (high || in_slot(s)) {
-			emit_lea(e, HOST_X, rm);
-			rm = operand_at(HOST_X, 0);
-		}
-		a.scratch[1] = HOST_NONE;
-		if (by_rcx)
-			a.scratch[0] = HOST_NONE;
-	} else {
-		a.borrowed = high && names(s, RCX);
-		if (a.borrowed || by_rcx)
-			a.scratch[1] = HOST_NONE;
-		rm = stays_in_slot(i, s) ? guest_slot(s->rm.number) : operand_reg(assign(t, &a, &s->rm));
-	}
-	if (by_rcx || a.borrowed)
-		emit_mov(e, HOST_X, HOST_GUEST_RCX);
-	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
-	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
-		return false;
-	if (is_x87(s) && is_noted(i->op))
-		fpu_note(t, i, s->has_memory ? &ea : NULL);
-	for (unsigned n = 0; n < a.used; n++)
-		if (writes(&s->reg, a.guest[n]) || writes(&s->rm, a.guest[n]) || writes(&s->vvvv, a.guest[n]) || writes(&s->op, a.guest[n]))
-			emit_store(e, guest_slot(a.guest[n]), a.scratch[n]);
-	if (a.borrowed && (writes(&s->reg, RCX) || writes(&s->rm, RCX) || writes(&s->op, RCX)))
-		emit_mov(e, HOST_GUEST_RCX, HOST_X);
-	return true;
-}
-
 /* What 64-bit code has no encoding for, or none with these operands, is written another way. */
 static void long_forms(const struct insn *i, struct x86_shape *s)
 {
@@ -547,9 +340,11 @@ static bool native(struct translation *t, const struct insn *i)
 		return bits_emit(t, i, &s);
 	if (i->op == X86_OP_LEA)
 		return lea(t, i);
-	if (i->op == X86_OP_MOV && (writes(&s.reg, RSP) || writes(&s.rm, RSP)))
+	if (i->op == X86_OP_MOV && (shape_writes(&s.reg, RSP) || shape_writes(&s.rm, RSP)))
 		return mov_stack(t, i, &s);
-	return again(t, i, &s);
+	if (moves_stack(t, i))
+		want_aligned(t, guest_host(i->src / 8));
+	return again_emit(t, i, &s);
 }
 
 /* What was written since, is taken back. */

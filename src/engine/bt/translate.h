@@ -177,7 +177,23 @@ void stream_advance(struct translation *, unsigned rounds);
 /* translate.c */
 /* Writes the instruction at hand. False: it became a call of its exec function. */
 bool translate_insn(struct translation *);
-bool translate_plain_operand(const struct insn *, const struct x86_shape *);
+
+/* again.c -- Writes it down as it is, with other registers and another operand. False: that cannot be. */
+bool again_emit(struct translation *, const struct insn *, struct x86_shape *);
+/* Is its memory operand one that a group may find? */
+bool again_plain_operand(const struct insn *, const struct x86_shape *);
+/* The instruction: does nothing; reads guest RCX by implication, and no more (it is then in host RCX, too). */
+bool is_nop(const struct insn *);
+bool reads_rcx(const struct insn *);
+static inline bool shape_writes(const struct shape_register *r, unsigned guest)
+{
+	return r->kind == SHAPE_GPR && r->written && r->number == guest;
+}
+
+static inline bool shape_is_x87(const struct x86_shape *s)
+{
+	return !s->vex && !s->map && s->opcode >= 0xd8 && s->opcode <= 0xdf;
+}
 
 /* fpu.c -- Notes an x87 instruction that was just written. ea: of its memory operand, whose linear address is in HOST_T where it is not in its base;
  * NULL: it has none. */
