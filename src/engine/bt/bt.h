@@ -429,6 +429,11 @@ void *bt_c_dispatch(struct bt_state *), *bt_c_link(struct bt_state *, uint32_t e
 	*bt_c_fpu(struct bt_state *, uint32_t insn), *bt_c_hot(struct bt_state *, uint32_t insn);
 /* Can the processor, as it is now, run translated code? */
 bool bt_fits(const struct x86_core *);
+/* And its stack? RSP is aligned while translated code runs. */
+bool bt_stack_fits(const struct x86_core *);
+/* Makes everything ready to enter the block, which is at RIP; returns where. */
+void *bt_start(struct bt *, struct bt_block *);
+/* loop.c */
 int bt_run(struct vcpu *, const struct run_limit *, struct vm_exit *);
 
 /* fpu.c -- x87 and MMX state is the guest's afterwards. */

@@ -300,7 +300,7 @@ static bool segments_stay(const struct x86_cpu *cpu)
 	return true;
 }
 
-/* The instruction that the handler of a fault returns to runs at once: see start() in run.c. It must not be that nobody ever looks whether the processor
+/* The instruction that the handler of a fault returns to runs at once: see bt_start. It must not be that nobody ever looks whether the processor
  * is wanted. */
 static struct bt_block *block_at_once(struct bt *bt, uint64_t rip, uint32_t mode)
 {

@@ -1,15 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The engine's loop, and what translated code calls. Events, single steps and what cannot be translated go to the interpreter, one
- * instruction at a time. */
-#include <setjmp.h>
+/* Between C and translated code: how it is entered, and what it calls. loop.c decides when it runs. */
 #include "engine/bt/fpu.h"
 #include "x86/paging.h"
 
-#define STRETCH 500 /* instructions that the interpreter runs while the stack is not aligned */
-
-/* --- between C and translated code --- */
-
-static bool mode_fits(const struct x86_core *core)
+bool bt_fits(const struct x86_core *core)
 {
 	uint32_t mode = core->mode;
 
@@ -22,13 +16,8 @@ static bool mode_fits(const struct x86_core *core)
 	return (mode & MODE_CODE) == MODE_CODE64 || (mode & (MODE_CODE | MODE_STACK | MODE_FLAT)) == (MODE_CODE32 | MODE_STACK32 | MODE_FLAT);
 }
 
-bool bt_fits(const struct x86_core *core)
-{
-	return mode_fits(core);
-}
-
 /* RSP is aligned while translated code runs, so that what goes by RSP never crosses a page. */
-static bool stack_fits(const struct x86_core *core)
+bool bt_stack_fits(const struct x86_core *core)
 {
 	return !(core->cpu.gpr[RSP] & ((core->mode & MODE_CODE) == MODE_CODE64 ? 7 : 3));
 }
@@ -113,7 +102,7 @@ static void *begin(struct bt *bt, struct bt_block *b, bool at_once)
 
 /* The instruction behind STI or MOV SS runs before anything else happens: then at once. So does the one that the handler of a fault returns to, which
  * RFLAGS.RF is set for until it is done: without breakpoints that is seen by an interrupt before it only. */
-static void *start(struct bt *bt, struct bt_block *b)
+void *bt_start(struct bt *bt, struct bt_block *b)
 {
 	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
 	bool at_once = cpu->interrupt_shadow || (cpu->rflags & FLAG_RF);
@@ -152,7 +141,7 @@ static bool needs_engine(const struct bt *bt)
 	return !*(volatile uint64_t *)&bt->state->run_mask || (int64_t)bt->state->count >= 0 || cpu->activity != X86_RUNNING ||
 	       (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending)) || cpu->event_pending || cpu->pending_debug || (cpu->rflags & FLAG_TF) ||
 	       (cpu->dr[7] & 0xff) || (cpu->nmi_pending && !cpu->nmi_blocked) || (vcpu->intr_pending && (cpu->rflags & FLAG_IF)) ||
-	       bt->holder.has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !mode_fits(core) || !stack_fits(core);
+	       bt->holder.has_changes || vcpu->kicked || vcpu->changed || core->want_exclusive || !bt_fits(core) || !bt_stack_fits(core);
 }
 
 /* RIP is exact, at a boundary between instructions. */
@@ -171,7 +160,7 @@ static void *onward(struct bt *bt)
 		bt->interpret = true;
 		return NULL;
 	}
-	return start(bt, b);
+	return bt_start(bt, b);
 }
 
 static struct bt *bt_in(struct x86_core *core)
@@ -218,7 +207,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	pair[0].exec(core, pair);
 	bt_phase_set(bt, BT_ENGINE);
 	bt_reason_end(bt, false);
-	if (bt->went_on && rec->resumes && !b->dead && core->mode == b->mode && stack_fits(core))
+	if (bt->went_on && rec->resumes && !b->dead && core->mode == b->mode && bt_stack_fits(core))
 		return resume(bt, rec[1].code);
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
 		core->cpu.gpr[X86_GPR_RIP] = (uint32_t)core->cpu.gpr[X86_GPR_RIP];
@@ -399,127 +388,4 @@ void *bt_c_hot(struct bt_state *s, uint32_t insn)
 			return again(bt, rip, b->count);
 	}
 	return resume(bt, bt_heat_up(bt, b) ? b->body : bt->insn[insn].code);
-}
-
-/* --- the loop --- */
-
-static bool event_due(const struct vcpu *vcpu)
-{
-	const struct x86_cpu *cpu = &vcpu->core.cpu;
-
-	return cpu->event_pending || cpu->pending_debug || (cpu->nmi_pending && !cpu->nmi_blocked) ||
-	       (vcpu->intr_pending && (cpu->rflags & FLAG_IF));
-}
-
-static bool must_step(const struct bt *bt, const struct run_limit *limit)
-{
-	const struct vcpu *vcpu = bt->vcpu;
-	const struct x86_cpu *cpu = &vcpu->core.cpu;
-
-	return event_due(vcpu) || bt->interpret || (cpu->rflags & FLAG_TF) || (cpu->dr[7] & 0xff) ||
-	       limit->icount - vcpu->core.icount <= BT_BLOCK_MAX || (cpu->interrupt_shadow && (vcpu->intr_pending || cpu->nmi_pending));
-}
-
-/* True when run() shall return. */
-static bool interpret(struct bt *bt, const struct run_limit *limit, struct vm_exit *exit, jmp_buf *unwind, int *error)
-{
-	bt_fp_leave(bt);
-	bt->interpret = false;
-	bt->stat.steps++;
-	bt_phase_set(bt, BT_INTERPRETING);
-	*error = interp_engine.run(bt->vcpu, limit, exit);
-	bt_phase_set(bt, BT_ENGINE);
-	bt->vcpu->core.unwind = unwind;
-	return *error || exit->reason != VM_EXIT_LIMIT;
-}
-
-static void translated(struct bt *bt, const struct run_limit *limit)
-{
-	struct vcpu *vcpu = bt->vcpu;
-	struct x86_core *core = &vcpu->core;
-	struct bt_block *b;
-
-	core->chain_limit = UINT64_MAX;
-	bt->state->run_mask = BIT(63);
-	atomic_thread_fence(memory_order_seq_cst); /* a kick after this point zeroes both; one before it is seen here */
-	if (vcpu->kicked || bt->holder.has_changes)
-		return;
-	if (!bt->counting && limit->icount != UINT64_MAX) {
-		bt->counting = true; /* from now on */
-		bt_cache_flush(bt, BT_FLUSH_COUNTING);
-	}
-	bt->limit = core->icount + MIN(limit->icount - core->icount - BT_BLOCK_MAX, BIT(62));
-	bt->state->count = core->icount - bt->limit;
-	b = bt_block_get(bt, NULL);
-	if (!b) {
-		bt->interpret = true;
-		return;
-	}
-	bt_enter(bt->state, start(bt, b));
-}
-
-static int rounds(struct bt *bt, const struct run_limit *limit, struct vm_exit *exit, jmp_buf *unwind)
-{
-	struct vcpu *vcpu = bt->vcpu;
-	struct x86_core *core = &vcpu->core;
-	struct x86_cpu *cpu = &core->cpu;
-	int error = 0;
-
-	for (;;) {
-		struct run_limit part = { .icount = limit->icount, .step = true };
-		exit->reason = VM_EXIT_KICK;
-		if (vcpu->changed)
-			break;
-		code_holder_catch_up(&bt->holder);
-		if (cpu->activity != X86_RUNNING) {
-			exit->reason = cpu->activity == X86_SHUTDOWN ? VM_EXIT_SHUTDOWN : VM_EXIT_HALT;
-			break;
-		}
-		if (vcpu->kicked)
-			break;
-		exit->reason = VM_EXIT_LIMIT;
-		if (core->icount >= limit->icount)
-			break;
-		if (limit->step || core->want_exclusive || must_step(bt, limit)) {
-			if (interpret(bt, &part, exit, unwind, &error) || limit->step)
-				break;
-			continue;
-		}
-		exit->reason = VM_EXIT_MODE;
-		if (!mode_fits(core))
-			break;
-		if (!stack_fits(core)) {
-			part = (struct run_limit){ .icount = MIN(limit->icount, core->icount + STRETCH) };
-			if (interpret(bt, &part, exit, unwind, &error))
-				break;
-			continue;
-		}
-		translated(bt, limit);
-	}
-	return error;
-}
-
-int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exit)
-{
-	struct bt *bt = bt_of(vcpu);
-	jmp_buf unwind;
-	int error;
-
-	bt_signals_thread(bt);
-	vcpu->core.unwind = &unwind;
-	bt->reason.why = BT_NO_REASON;
-	switch (setjmp(unwind)) {
-	case UNWIND_FAULT:
-		bt_reason_end(bt, true);
-		bt_fpu_settle(bt);
-		x86_deliver_fault(&vcpu->core);
-		break;
-	default: /* begun, or begun again: what was to be counted is not */
-		bt->reason.why = BT_NO_REASON;
-	}
-	bt_phase_set(bt, BT_ENGINE);
-	error = rounds(bt, limit, exit, &unwind);
-	bt_fp_leave(bt);
-	bt_phase_set(bt, BT_OUTSIDE);
-	return error;
 }

@@ -232,7 +232,7 @@ static bool popf(struct translation *t, const struct insn *i)
 
 bool system_emit(struct translation *t, const struct insn *i)
 {
-	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see mode_fits in run.c */
+	bool supervisor = !(t->block->mode & MODE_USER); /* CPL 0: see bt_fits */
 
 	if (i->op == X86_OP_PUSHFQ || i->op == X86_OP_PUSHFD)
 		return pushf(t, i);
