@@ -13,6 +13,11 @@ bool reads_rcx(const struct insn *i)
 	       i->op == X86_OP_RCL || i->op == X86_OP_RCR || i->op == X86_OP_SHLD || i->op == X86_OP_SHRD;
 }
 
+bool gives_rcx(const struct insn *i)
+{
+	return i->op == X86_OP_PCMPISTRI || i->op == X86_OP_PCMPESTRI || i->op == X86_OP_VPCMPISTRI || i->op == X86_OP_VPCMPESTRI;
+}
+
 /* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX does in these only. */
 static bool any_alignment(const struct insn *i, const struct x86_shape *s)
 {
@@ -185,6 +190,10 @@ bool again_emit(struct translation *t, const struct insn *i, struct x86_shape *s
 	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
+	if (gives_rcx(i)) {
+		emit_op(e, false, 0x8b, HOST_GUEST_RCX, operand_reg(HOST_X));
+		e->wrote_x = true; /* the host address of a group that was there */
+	}
 	if (shape_is_x87(s) && is_noted(i->op))
 		fpu_note(t, i, s->has_memory ? &ea : NULL);
 	for (unsigned n = 0; n < a.used; n++)

@@ -195,7 +195,7 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 	default:
 		break;
 	}
-	if (reads_rcx(i))
+	if (reads_rcx(i) || gives_rcx(i))
 		implied &= (uint16_t)~BIT(RCX);
 	if (implied & ~kept)
 		return false;

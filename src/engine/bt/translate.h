@@ -185,6 +185,8 @@ bool again_plain_operand(const struct insn *, const struct x86_shape *);
 /* The instruction: does nothing; reads guest RCX by implication, and no more (it is then in host RCX, too). */
 bool is_nop(const struct insn *);
 bool reads_rcx(const struct insn *);
+/* What leaves its result, of 32 bits, in RCX: it is in host RCX then. */
+bool gives_rcx(const struct insn *);
 static inline bool shape_writes(const struct shape_register *r, unsigned guest)
 {
 	return r->kind == SHAPE_GPR && r->written && r->number == guest;
