@@ -12,10 +12,10 @@
 #define SEEDS 80
 #define PIECES 24
 #define ROUNDS 25
-#define ROUNDS_FREE 1200
+#define ROUNDS_FREE (BT_HEAT + 200)
 #define MOMENTS_MAX 600 /* of a program, in which something is begun; then it just runs */
 #define KICK_US 50
-#define MOST 30000000   /* instructions of a program that goes on for ever: a mistake of this test */
+#define MOST 90000000   /* instructions of a program that goes on for ever: a mistake of this test */
 
 /* Below 64 KiB there is what addresses of 16 bits reach: page 0, and the data. */
 #define STACK0 0xa000u

@@ -84,7 +84,7 @@ static void state_init(struct bt *bt)
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.second_mask = (uint64_t)(BT_SECOND_COUNT - 1) << 16,
-		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH,
+		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH, .fpu_last = BT_FPU_NONE,
 		.popf_mask = FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID,
 		.page_mask16 = (BIT(47) - X86_PAGE_SIZE) >> 4 | ~0ULL << 60, .low_mask16 = 15, .unaligned16 = bt_unaligned16,
 	};

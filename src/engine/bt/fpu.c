@@ -29,7 +29,7 @@ static void fpu_leave(struct bt *bt)
 	guest->fsw = image.fsw;
 	guest->ftw = image.ftw;
 	memcpy(guest->st, image.st, sizeof(guest->st));
-	bt_fpu_settle(bt);
+	bt_fpu_settle(bt, bt->state);
 	bt->state->fpu_live = 0;
 }
 

@@ -4,20 +4,17 @@
 #pragma once
 #include "engine/bt/bt.h"
 
-/* The core has FIP, FOP and FDP behind this, as x87_note and x87_note_memory leave them. To be called before a segment register is loaded while x87 state may
- * be in the processor; uses no vector registers (quick.c). */
-static inline void bt_fpu_settle(struct bt *bt)
+/* Out of the way of those who have nothing to tell. */
+static __attribute__((noinline, cold)) void bt_fpu_tell(struct bt *bt)
 {
 	struct bt_state *s = bt->state;
 	struct x86_cpu *cpu = &bt->vcpu->core.cpu;
 	struct x86_fxsave *guest = &cpu->xsave.legacy;
-
-	if (likely(!s->fpu_live || s->fpu_last == BT_FPU_NONE))
-		return;
 	const struct bt_insn *rec = &bt->insn[s->fpu_last];
 	const struct bt_block *b = &bt->block[rec->block];
 	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
 	const struct insn *i = bt_insn_kept(bt, rec);
+
 	guest->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
 	guest->fip = (b->anywhere ? s->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->offset;
 	if (!code64)
@@ -31,4 +28,12 @@ static inline void bt_fpu_settle(struct bt *bt)
 	if (!code64)
 		guest->fdp |= (uint64_t)cpu->seg[seg].selector << 32;
 	s->fpu_last_memory = BT_FPU_NONE;
+}
+
+/* The core has FIP, FOP and FDP behind this, as x87_note and x87_note_memory leave them. To be called before a segment register is loaded while x87 state may
+ * be in the processor; uses no vector registers (quick.c). */
+static inline void bt_fpu_settle(struct bt *bt, const struct bt_state *s)
+{
+	if (unlikely(s->fpu_last != BT_FPU_NONE)) /* else there is no such state, or nothing to tell of */
+		bt_fpu_tell(bt);
 }

@@ -113,7 +113,7 @@ int bt_run(struct vcpu *vcpu, const struct run_limit *limit, struct vm_exit *exi
 	switch (setjmp(unwind)) {
 	case UNWIND_FAULT:
 		bt_reason_end(bt, true);
-		bt_fpu_settle(bt);
+		bt_fpu_settle(bt, bt->state);
 		x86_deliver_fault(&vcpu->core);
 		break;
 	default: /* begun, or begun again: what was to be counted is not */

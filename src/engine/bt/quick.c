@@ -483,7 +483,7 @@ void *bt_quick(struct bt_state *s, uint32_t insn)
 
 	if (bt_is_move(i) || bt_is_store(i))
 		return string(bt, rec, s);
-	bt_fpu_settle(bt);
+	bt_fpu_settle(bt, s);
 	switch (i->op) {
 	case X86_OP_SYSCALL: return syscall_(bt, rec);
 	case X86_OP_SYSRET: return sysret(bt, rec);

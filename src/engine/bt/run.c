@@ -197,7 +197,7 @@ static void *run_exec(struct bt *bt, struct bt_insn *rec)
 	if (rec->vector)
 		bt_fp_leave(bt);
 	else
-		bt_fpu_settle(bt);
+		bt_fpu_settle(bt, bt->state);
 	core->cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, b);
 	if (bt->counting)
 		core->icount -= b->count; /* all of the block is counted where it begins */
