@@ -19,6 +19,16 @@
 
 #define X86_NEXT(core, i) return (i)[1].exec((core), (i) + 1)
 #define EXEC(name) static void name(struct x86_core *core, const struct insn *i)
+/* One with a local variable whose address is taken, and without X86_NEXT: the compiler would keep its frame while all that follows runs, so that a loop would
+ * use up the host's stack. */
+#define EXEC_FRAME(name)                                                                                               \
+	static void name##_frame(struct x86_core *, const struct insn *);                                              \
+	EXEC(name)                                                                                                     \
+	{                                                                                                              \
+		name##_frame(core, i);                                                                                 \
+		X86_NEXT(core, i);                                                                                     \
+	}                                                                                                              \
+	static __attribute__((noinline)) void name##_frame(struct x86_core *core, const struct insn *i)
 
 /* Flags in the AX form */
 #define AF_CF 0x0100u

@@ -43,13 +43,12 @@
 		RMW(size, gva, cmpxchg_m##size, *REG_PTR(size, i->src));                                               \
 		X86_NEXT(core, i);                                                                                     \
 	}                                                                                                              \
-	EXEC(cmpxchg_rr##size)                                                                                         \
+	EXEC_FRAME(cmpxchg_rr##size)                                                                                         \
 	{                                                                                                              \
 		type d = *REG_PTR(size, i->dst);                                                                       \
 		cmpxchg_m##size(core, i, &d, *REG_PTR(size, i->src));                                                  \
 		if (core->aflags & AF_ZF) /* else not even the upper half of a 32-bit destination changes */           \
 			REG_SET(size, i->dst, d);                                                                      \
-		X86_NEXT(core, i);                                                                                     \
 	}
 HOST_SIZES(ATOMIC_SIZE, 0)
 const struct x86_forms x86_xadd = { .by = { [FORM_RR] = FOUR(xadd_rr), [FORM_MR] = FOUR(xadd_mr) } };

@@ -12,7 +12,7 @@ static void set_edx_eax(struct x86_core *core, uint64_t value)
 	x86_reg_set(core, RDX * 8, 4, value >> 32);
 }
 
-EXEC(rdmsr)
+EXEC_FRAME(rdmsr)
 {
 	uint32_t index = (uint32_t)core->cpu.gpr[RCX];
 	uint64_t value = 0;
@@ -24,7 +24,6 @@ EXEC(rdmsr)
 	}
 	trace(msr, "RDMSR %#x = %#llx", index, (unsigned long long)value);
 	set_edx_eax(core, value);
-	X86_NEXT(core, i);
 }
 
 EXEC(wrmsr)

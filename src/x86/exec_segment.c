@@ -145,7 +145,7 @@ static bool look_up(struct x86_core *core, const struct insn *i, uint64_t types,
 	return visible(core, selector, d->raw);
 }
 
-EXEC(lar)
+EXEC_FRAME(lar)
 {
 	struct x86_descriptor d;
 
@@ -154,10 +154,9 @@ EXEC(lar)
 	if (found)
 		x86_reg_set(core, i->dst, i->size, (d.raw >> 32) & (i->size == 2 ? 0xff00 : 0xffff00));
 	set_zf(core, found);
-	X86_NEXT(core, i);
 }
 
-EXEC(lsl)
+EXEC_FRAME(lsl)
 {
 	struct x86_descriptor d;
 
@@ -166,7 +165,6 @@ EXEC(lsl)
 	if (found)
 		x86_reg_set(core, i->dst, i->size, x86_segment_of(&d, 0).limit);
 	set_zf(core, found);
-	X86_NEXT(core, i);
 }
 
 static bool verify(struct x86_core *core, const struct insn *i, bool write)

@@ -29,7 +29,7 @@
 		X86_NEXT(core, i);                                                                                     \
 	}                                                                                                              \
 	/* POP to memory computes an address by RSP with the RSP after the pop. */                                     \
-	EXEC(pop_m##size)                                                                                              \
+	EXEC_FRAME(pop_m##size)                                                                                              \
 	{                                                                                                              \
 		x86_stack_canonical(core, i, core->cpu.gpr[RSP], size);                                                \
 		type v = LOAD_##size(core, i, x86_stack_address(core, i, 0, size, ACCESS_READ));                       \
@@ -38,7 +38,6 @@
 			moved.disp += size;                                                                            \
 		STORE_##size(core, i, x86_address(core, &moved, size, ACCESS_WRITE), v);                               \
 		x86_stack_move(core, size);                                                                            \
-		X86_NEXT(core, i);                                                                                     \
 	}
 HOST_WIDE(PUSH_SIZE, 0)
 

@@ -102,7 +102,7 @@ EXEC(lldt)
 	X86_NEXT(core, i);
 }
 
-EXEC(ltr)
+EXEC_FRAME(ltr)
 {
 	uint16_t selector = selector_operand(core, i);
 	struct x86_descriptor d;
@@ -112,7 +112,6 @@ EXEC(ltr)
 	d = system_descriptor(core, i, selector, core->mode & MODE_LONG ? BIT(SYS_TSS) : BIT(SYS_TSS) | BIT(SYS_TSS16));
 	x86_descriptor_busy(core, i, &d, true);
 	core->cpu.tr = x86_segment_of(&d, selector);
-	X86_NEXT(core, i);
 }
 
 static void store_selector(struct x86_core *core, const struct insn *i, uint16_t selector)

@@ -108,7 +108,7 @@ static bool sse_in_use(const struct x86_core *core)
 	return memcmp(core->cpu.xsave.legacy.xmm, zeros, 16u * xmm_count(core)) != 0;
 }
 
-EXEC(fxsave)
+EXEC_FRAME(fxsave)
 {
 	const struct x86_fxsave *f = &core->cpu.xsave.legacy;
 	gva_t at = area_address(core, i, LEGACY_SIZE, 16, ACCESS_WRITE);
@@ -120,10 +120,9 @@ EXEC(fxsave)
 	memcpy(m.xmm, f->xmm, sizeof(m.xmm));
 	x86_check_write(core, i, at, LEGACY_SIZE);
 	x86_store_bytes(core, i, at, &m, XMM_OFFSET + 16 * xmm_count(core));
-	X86_NEXT(core, i);
 }
 
-EXEC(fxrstor)
+EXEC_FRAME(fxrstor)
 {
 	struct x86_fxsave *f = &core->cpu.xsave.legacy, m;
 	gva_t at = area_address(core, i, LEGACY_SIZE, 16, ACCESS_READ);
@@ -135,7 +134,6 @@ EXEC(fxrstor)
 	f->mxcsr = m.mxcsr;
 	memcpy(f->xmm, m.xmm, 16 * xmm_count(core));
 	x87_error_gone(core);
-	X86_NEXT(core, i);
 }
 
 struct header {
