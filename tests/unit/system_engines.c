@@ -135,7 +135,7 @@ static int one(uint64_t seed, uint64_t plain, bool print, enum system_what *what
 	if (engine != &kvm_engine && seed & 1)
 		warm(vcpu);
 	for (unsigned r = R8; r < 16 && !(f->core.cpu.efer & EFER_LMA); r++) /* left from long mode: bt has a use for their hosts */
-		vcpu->core.cpu.gpr[r] = m.gpr[r] = 0x1111111111111111 * r;
+		vcpu->core.cpu.gpr[r] = m.gpr[r] = 0x1111111111111111ULL * r;
 	m.flags &= ~FLAG_RF; /* what follows the instruction runs, too */
 	before = quick();
 	good = run_engine() && system_same(&c, &want, &vcpu->core, vm->memory.host);
