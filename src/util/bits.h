@@ -12,6 +12,13 @@ typedef uint64_t gva_t; /* guest-linear address (after segmentation) */
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+/* In front of a return of a call: it becomes a jump. (clang keeps the frame of a function with a local variable whose address is taken, though nobody has it any
+ * more; gcc 12, which has no such attribute, mostly does not: see EXEC_FRAME.) */
+#if __has_attribute(musttail)
+#define TAIL_CALL __attribute__((musttail))
+#else
+#define TAIL_CALL
+#endif
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))

@@ -17,7 +17,7 @@
 #pragma once
 #include "x86/mem.h"
 
-#define X86_NEXT(core, i) return (i)[1].exec((core), (i) + 1)
+#define X86_NEXT(core, i) TAIL_CALL return (i)[1].exec((core), (i) + 1)
 #define EXEC(name) static void name(struct x86_core *core, const struct insn *i)
 /* One with a local variable whose address is taken, and without X86_NEXT: the compiler would keep its frame while all that follows runs, so that a loop would
  * use up the host's stack. */
