@@ -323,7 +323,6 @@ static void again(struct translation *t, int32_t field, int32_t by, uint32_t to)
 	struct emit *e = &t->e;
 	uint32_t zero;
 
-	memory_island(t, true);
 	emit_load(e, HOST_X, state_at(field));
 	if (by) {
 		emit_lea(e, HOST_X, operand_at(HOST_X, -by));

@@ -239,6 +239,7 @@ void stream_advance(struct translation *t, unsigned rounds)
 {
 	struct emit *e = &t->e;
 
+	memory_island(t, true); /* what follows may be longer than a short jump reaches */
 	for (unsigned n = 0; n < t->plan->groups; n++) {
 		const struct group *g = &t->plan->group[n];
 		int32_t by = g->stream.by * (int32_t)rounds;
