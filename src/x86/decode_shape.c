@@ -64,8 +64,8 @@ static void shape_operand(struct x86_shape *s, const ZydisDecodedOperand *op)
 	}
 }
 
-/* It is written down again in 64-bit code: is it the same there? Other code ignores VEX.W where that makes a general register, or what would be one but
- * is in memory, one of 64 bits, and the fourth bit of a register in an immediate. SDM 2, 2.3.5.4 and 2.3.8 */
+/* It is written down again in 64-bit code: is it the same there? Other code ignores VEX.W where that makes a general register, named or not (VPCMPESTRI),
+ * or what would be one but is in memory, one of 64 bits, and the fourth bit of a register in an immediate. SDM 2, 2.3.5.4 and 2.3.8 */
 static bool same_in_64bit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops, const uint8_t *bytes, const struct x86_model *model)
 {
 	ZydisDecoder decoder = decode_decoder(MODE_CODE64 | MODE_LONG, model);
@@ -73,11 +73,15 @@ static bool same_in_64bit(const ZydisDecodedInstruction *z, const ZydisDecodedOp
 	ZydisDecodedInstruction wide;
 
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, z->length, &wide, wide_ops)) || wide.length != z->length ||
-	    wide.mnemonic != z->mnemonic || wide.operand_count_visible != z->operand_count_visible)
+	    wide.mnemonic != z->mnemonic || wide.operand_count_visible != z->operand_count_visible || wide.operand_count != z->operand_count)
 		return false;
-	for (unsigned n = 0; n < z->operand_count_visible; n++)
-		if (wide_ops[n].size != ops[n].size || (ops[n].encoding == ZYDIS_OPERAND_ENCODING_IS4 && wide_ops[n].reg.value != ops[n].reg.value))
+	for (unsigned n = 0; n < z->operand_count; n++) {
+		bool flags = ops[n].type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(ops[n].reg.value) == ZYDIS_REGCLASS_FLAGS;
+		if (wide_ops[n].size != ops[n].size && !flags)
 			return false;
+		if (ops[n].encoding == ZYDIS_OPERAND_ENCODING_IS4 && wide_ops[n].reg.value != ops[n].reg.value)
+			return false;
+	}
 	return true;
 }
 

@@ -39,6 +39,8 @@ static const struct encoding encodings[] = {
 	{ "vpextrd [ebx], xmm1, 1, W", { 0xc4, 0xe3, 0xf9, 0x16, 0x0b, 1 }, 6 },
 	{ "vcvtsi2sd xmm0, xmm1, edx, W", { 0xc4, 0xe1, 0xf3, 0x2a, 0xc2 }, 5 },
 	{ "vcvttsd2si eax, xmm2, W", { 0xc4, 0xe1, 0xfb, 0x2c, 0xc2 }, 5 },
+	{ "vpcmpestri xmm0, xmm2, W", { 0xc4, 0xe3, 0xf9, 0x61, 0xc2, 8 }, 6 }, /* lengths in EAX and EDX */
+	{ "vpcmpestrm xmm0, xmm2, W", { 0xc4, 0xe3, 0xf9, 0x60, 0xc2, 8 }, 6 },
 };
 
 static struct x86_cpu *run(struct vm *vm, const struct encoding *e)
@@ -59,6 +61,8 @@ static struct x86_cpu *run(struct vm *vm, const struct encoding *e)
 	}
 	for (unsigned n = 0; n < 16; n++)
 		cpu->gpr[n] = 0x11223344 * (n + 1ULL) >> 3;
+	cpu->gpr[RAX] = (uint32_t)-3;
+	cpu->gpr[RDX] = (uint32_t)-5;
 	cpu->gpr[RBX] = DATA;
 	guest_write(vm, DATA, zero, sizeof(zero));
 	cpu->gpr[RSP] = 2 * MiB; /* aligned: else the interpreter would run it */
