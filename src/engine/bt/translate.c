@@ -185,6 +185,10 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 		if (s->has_memory)
 			return false;
 		break;
+	case X86_OP_VZEROUPPER: case X86_OP_VZEROALL: /* of the first eight only, elsewhere */
+		if (t->width != 8)
+			return false;
+		break;
 	case X86_OP_FLDCW:
 		if (!(t->bt->vcpu->core.cpu.cr0 & CR0_NE))
 			return false;
