@@ -43,13 +43,6 @@ static bool tick(struct frame *f)
 	return true;
 }
 
-static uint32_t inl(uint16_t port)
-{
-	uint32_t value;
-	asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
 static void pm_read(void)
 {
 	uint32_t now = inl(PM_PORT);

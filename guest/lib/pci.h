@@ -6,18 +6,6 @@
 enum { PCI_COMMAND = 4, PCI_CLASS = 8, PCI_BARS = 0x10, PCI_CAPABILITIES = 0x34, PCI_LINE = 0x3c };
 enum { PCI_COMMAND_IO = 1, PCI_COMMAND_MEMORY = 2, PCI_COMMAND_MASTER = 4 };
 
-static inline void outl(uint16_t port, uint32_t value)
-{
-	asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint32_t inl(uint16_t port)
-{
-	uint32_t value;
-	asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
 /* function: slot << 3 | function */
 static inline uint32_t pci_read(unsigned function, unsigned at)
 {

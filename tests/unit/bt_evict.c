@@ -3,6 +3,7 @@
  * left leads to what is gone. */
 #include "engine/bt/emit.h"
 #include "vm_test.h"
+#include "bt_doors.h"
 #include "bt_loop.h"
 
 #define CODE 0x10000
@@ -130,15 +131,6 @@ static unsigned wrong_jumps(const struct bt *bt, unsigned *right)
 			wrong++;
 	}
 	return wrong;
-}
-
-static const struct bt_door *door_at(const struct bt *bt, const void *code)
-{
-	for (unsigned part = 0; part < BT_PARTS; part++)
-		for (uint32_t n = bt_part_start(bt, part).door; n < bt_part_end(bt, part).door; n++)
-			if (bt->code + bt->door[n].code == code)
-				return &bt->door[n];
-	return NULL;
 }
 
 static unsigned wrong_seconds(const struct bt *bt, unsigned *right)

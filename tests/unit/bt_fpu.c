@@ -224,8 +224,8 @@ static void random_programs(bool pieces)
 		for (seed = 1; seed <= SEEDS; seed++) {
 			random_state = seed * 0x9e3779b97f4a7c15ULL + kind;
 			machine(f, kind, pieces ? ROUNDS : ROUNDS_FREE / 4 * (1 + 3 * !(seed % 8)));
-			rings_load(want, f);
-			rings_load(got, f);
+			flat_give(want, f, RINGS_MEMORY);
+			flat_give(got, f, RINGS_MEMORY);
 			if (!pieces)
 				loop_run(want->vcpu[0]), loop_run(got->vcpu[0]);
 			bool good = pieces ? in_pieces(want, got) : rings_same(want, got) && ended(want, got);

@@ -3,7 +3,7 @@
  * group. What it loads, a pointer, is the address of memory of this test, which must stay as it is: no host fault need tell that a pointer of the guest was taken
  * for a host address. */
 #include "engine/bt/translate.h"
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
@@ -56,10 +56,7 @@ static void load(struct vm *vm, struct flat *f, unsigned program)
 	cpu->gpr[R10] = base + DATA + 0x40;
 	cpu->gpr[RSP] = base + STACK;
 	cpu->gpr[X86_GPR_RIP] = base + CODE;
-	guest_write(vm, 0, flat_ram, MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = *cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
+	flat_give(vm, f, MEMORY);
 	loop_run(vcpu);
 	vcpu_state(vcpu, X86_ALL_GROUPS);
 }

@@ -441,8 +441,8 @@ static void random_programs(bool pieces)
 		for (seed = 1; seed <= SEEDS; seed++) {
 			random_state = seed * 0x9e3779b97f4a7c15ULL + kind;
 			machine(f, kind, pieces ? ROUNDS : seed % 8 ? ROUNDS : ROUNDS_FREE);
-			rings_load(want, f);
-			rings_load(got, f);
+			flat_give(want, f, RINGS_MEMORY);
+			flat_give(got, f, RINGS_MEMORY);
 			bool good = pieces ? in_pieces(want, got) : freely(want, got);
 			if (!good && right + 1 == seed)
 				printf("# %s: seed %u is the first that differs\n", kind_names[kind], seed);

@@ -3,7 +3,7 @@
  * operands in memory at any alignment, and with faults, behind which the program goes on. The encodings by themselves are tests/unit/bt_reach.c's; here they
  * stand among others, in all ways that the translator has for them. */
 #include "engine/bt/bt.h"
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
@@ -243,16 +243,6 @@ static void machine(struct flat *f, enum kind kind)
 			cpu->xsave.legacy.xmm[n][k] = (uint8_t)any(256);
 }
 
-static void take(struct vm *vm, const struct flat *f)
-{
-	struct vcpu *vcpu = vm->vcpu[0];
-
-	guest_write(vm, 0, flat_ram, MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = f->core.cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
-}
-
 static bool same(struct vm *a, struct vm *b)
 {
 	const struct x86_cpu *x = &a->vcpu[0]->core.cpu, *y = &b->vcpu[0]->core.cpu;
@@ -283,8 +273,8 @@ static void tell(struct vm *a, struct vm *b)
 
 static bool run(struct vm *want, struct vm *got, const struct flat *f)
 {
-	take(want, f);
-	take(got, f);
+	flat_give(want, f, MEMORY);
+	flat_give(got, f, MEMORY);
 	loop_run(want->vcpu[0]), loop_run(got->vcpu[0]);
 	return same(want, got);
 }

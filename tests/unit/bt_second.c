@@ -3,6 +3,7 @@
  * through a door that goes with its block. */
 #include "engine/bt/bt.h"
 #include "vm_test.h"
+#include "bt_doors.h"
 #include "x86/paging.h"
 #include "bt_loop.h"
 
@@ -60,15 +61,6 @@ static uint32_t run(uint32_t second, uint32_t rounds)
 	vcpu_changed(vcpu, X86_GPRS);
 	loop_run(vcpu);
 	return (uint32_t)cpu->gpr[RAX];
-}
-
-static const struct bt_door *door_at(const struct bt *bt, const void *code)
-{
-	for (unsigned part = 0; part < BT_PARTS; part++)
-		for (uint32_t n = bt_part_start(bt, part).door; n < bt_part_end(bt, part).door; n++)
-			if (bt->code + bt->door[n].code == code)
-				return &bt->door[n];
-	return NULL;
 }
 
 /* 1: the second table has this address, 0: not; -1: it has something that is gone. */

@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "engine/bt/bt.h"
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
@@ -54,16 +54,11 @@ static void run(unsigned shadow, unsigned rounds, bool counting)
 
 static void prepare(struct flat *f)
 {
-	struct vcpu *vcpu = vm->vcpu[0];
-
 	flat_mode(f, FLAT_PROTECTED32, 0);
 	flat_set_gate(f, VECTOR_NMI, FLAT_CODE0, HANDLER, SYS_INT, 0, 0);
 	memcpy(flat_ram + CODE, code, sizeof(code));
 	memcpy(flat_ram + HANDLER, handler, sizeof(handler));
-	guest_write(vm, 0, flat_ram, 2 * MiB);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = f->core.cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
+	flat_give(vm, f, 2 * MiB);
 }
 
 /* The block is in the first part, and the last one is being filled: there is no room, and the first is next. The block lacks one run. */

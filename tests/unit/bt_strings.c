@@ -2,7 +2,7 @@
 /* PCMPISTRI and PCMPESTRI, whose result is in RCX, a scratch register of translated code: plain and hot, they come to what they do under interp, and need no exec
  * function but where an operand crosses a page. SDM volume 2, 4.1. */
 #include "engine/bt/bt.h"
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
@@ -54,10 +54,7 @@ static void run(struct vm *vm, struct flat *f, unsigned program)
 	cpu->gpr[RSP] = STACK;
 	cpu->gpr[X86_GPR_RIP] = CODE;
 	cpu->cr4 |= CR4_OSFXSR;
-	guest_write(vm, 0, flat_ram, MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = *cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
+	flat_give(vm, f, MEMORY);
 	loop_run(vcpu);
 	vcpu_state(vcpu, X86_ALL_GROUPS);
 }

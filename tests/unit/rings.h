@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Random programs with a kernel, in code of each kind, for tests that compare bt with interp: what is written into flat_ram, and two machines that run it. */
 #pragma once
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm/memory.h"
 #include "vm_test.h"
 
@@ -45,16 +45,6 @@ static uint32_t here(void)
 }
 
 /* --- both machines --- */
-
-static void rings_load(struct vm *vm, const struct flat *f)
-{
-	struct vcpu *vcpu = vm->vcpu[0];
-
-	guest_write(vm, 0, flat_ram, RINGS_MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = f->core.cpu;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
-}
 
 static bool rings_same(struct vm *a, struct vm *b)
 {

@@ -15,8 +15,6 @@
 #define TABLE_MAX 2048            /* of one whose accesses have an index that is known to be small */
 #define SLOTS ARRAY_SIZE(((struct bt_state *)0)->group)
 
-#define NO_REGISTER (X86_GPR_ZERO * 8)
-
 enum { SYMBOL_NONE = 16, SYMBOL_RIP, SYMBOL_NEW };
 
 struct value {                /* (symbol << scale) + offset, modulo 2^64 */

@@ -177,13 +177,19 @@ static bool add_steps(struct translation *t, struct plan *plan, const struct bt_
 	return true;
 }
 
+/* As many as there is room for. */
+static unsigned steps_most(const struct bt *bt)
+{
+	return MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
+}
+
 /* A loop of one block is a path of its own. In another path it goes round as often as it mostly does, if that is known. Any other loop is
  * followed wherever it is met: so its groups are those of the code around it. */
 static void find_path(struct translation *t, struct plan *plan)
 {
 	struct bt *bt = t->bt;
 	struct bt_block *head = t->block, *next;
-	unsigned rounds = 1, trips = 1, most = MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
+	unsigned rounds = 1, trips = 1, most = steps_most(bt);
 
 	plan->blocks = plan->steps = plan->groups = 0;
 	while (add_steps(t, plan, t->block)) {
@@ -207,7 +213,7 @@ static void find_path(struct translation *t, struct plan *plan)
 /* A loop that mostly goes round often: several rounds at once, as many as a power of two, and single ones. */
 static void find_rounds(const struct translation *t, struct plan *plan)
 {
-	unsigned round = t->block->count, most = MIN(STEPS_MAX, (t->bt->end.code - t->bt->code_used) / BT_STEP_ROOM), rounds = ROUNDS_MAX;
+	unsigned round = t->block->count, most = steps_most(t->bt), rounds = ROUNDS_MAX;
 	const struct bt_insn *last = last_of(t->bt, t->block);
 
 	if (!is_loop(t, t->block) || t->block->trips || last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
@@ -317,7 +323,7 @@ static void write_path(struct translation *t, unsigned *places)
 	t->block = head;
 }
 
-/* HOST_X becomes the field less `by`; returns a jump behind the next one, which goes on to `to`, for when that is zero. */
+/* The field becomes less by `by`; unless it is zero then, the loop goes on at `to`. */
 static void again(struct translation *t, int32_t field, int32_t by, uint32_t to)
 {
 	struct emit *e = &t->e;

@@ -6,7 +6,6 @@
 #include <assert.h>
 #include "engine/bt/translate.h"
 
-#define NO_REGISTER (X86_GPR_ZERO * 8)
 #define RUN_MOST 2048u /* instructions that a loop runs before it looks whether somebody wants the processor */
 
 /* HOST_T becomes the linear address of the group's lowest byte. */

@@ -58,6 +58,7 @@ struct pending {            /* a short jump to a stub that needs an island withi
 #define GROUPS_MAX 32
 #define GROUP_NONE 0xff
 enum access { ACCESS_OPERAND, ACCESS_STACK, ACCESSES };
+#define NO_REGISTER (X86_GPR_ZERO * 8) /* for base and scaled, as in struct insn */
 struct stream {               /* a group as it is when a round of a loop begins, in the first one */
 	uint8_t base, scaled, scale; /* where it begins, as in struct insn */
 	int64_t disp;
