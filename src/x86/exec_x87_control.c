@@ -118,12 +118,12 @@ static void get(struct environment *e, bool selectors, const uint8_t *bytes, uns
 static void environment_store(struct x86_core *core, uint8_t *bytes, unsigned size)
 {
 	const struct x86_fxsave *x = &core->cpu.xsave.legacy;
-	bool selectors = core->mode & MODE_PROTECTED, code64 = (core->mode & MODE_CODE) == MODE_CODE64;
+	bool selectors = core->mode & MODE_PROTECTED;
 	struct environment e = {
-		.fcw = x->fcw, .fsw = x->fsw, .tags = x87_tags(x), .fop = x->fop & FOP_BITS,
-		.fip = (uint32_t)x->fip, .fcs = code64 ? 0 : (uint16_t)(x->fip >> 32),
-		.fdp = (uint32_t)x->fdp, .fds = code64 ? 0 : (uint16_t)(x->fdp >> 32),
+		.fcw = x->fcw, .fsw = x->fsw, .tags = x87_tags(x), .fop = x->fop & FOP_BITS, .fip = (uint32_t)x->fip, .fdp = (uint32_t)x->fdp,
 	};
+	if ((core->mode & MODE_CODE) != MODE_CODE64 && x87_keeps_selectors(core))
+		e.fcs = (uint16_t)(x->fip >> 32), e.fds = (uint16_t)(x->fdp >> 32);
 	if (!selectors) {
 		e.fip += (uint32_t)e.fcs << 4;
 		e.fdp += (uint32_t)e.fds << 4;
@@ -136,6 +136,8 @@ static void environment_load(struct x86_core *core, const uint8_t *bytes, unsign
 	struct x86_fxsave *x = &core->cpu.xsave.legacy;
 	struct environment e;
 	get(&e, core->mode & MODE_PROTECTED, bytes, size);
+	if (!x87_keeps_selectors(core))
+		e.fcs = e.fds = 0;
 	x->fsw = e.fsw;
 	x->ftw = x87_abridged(e.tags);
 	x->fop = e.fop;

@@ -2,12 +2,12 @@
 /* FXSAVE, FXRSTOR; XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS in the standard and the compacted format, components x87, SSE and
  * AVX. SDM volume 1 chapter 13, 10.5; volume 2.
  *
- * The image in struct x86_cpu is the 64-bit format. FCS and FDS are never saved (CPUID.7:EBX[13]): the 32-bit format has zeros there. AVX
+ * The image in struct x86_cpu is the 64-bit format; FCS and FDS are in it where the 32-bit format has them, if they are kept (x87.h). AVX
  * is the only component beyond the header, so it lies at the same place in both formats. There are no supervisor components: IA32_XSS is
  * zero. A component counts as in use when it differs from its initial state. */
 #include <string.h>
 #include "x86/exec_system.h"
-#include "x86/features.h"
+#include "x86/x87.h"
 
 #define LEGACY_SIZE 512
 #define MXCSR_OFFSET 24    /* with its mask behind it */
@@ -18,7 +18,6 @@
 #define AVX_SIZE 256       /* behind the header, in both formats */
 #define MXCSR_VALID 0xffffu
 #define MXCSR_INIT 0x1f80u
-#define FCW_INIT 0x37f
 
 static void check_available(struct x86_core *core, const struct insn *i)
 {
@@ -43,13 +42,16 @@ static unsigned xmm_count(const struct x86_core *core)
 	return x86_in_64bit(core) ? 16 : 8;
 }
 
-static bool wide_pointers(const struct x86_core *core, const struct insn *i)
+/* What is moved of FIP and FDP: 64 bits; or 32, and a selector behind them. */
+static uint64_t pointer_bits(const struct x86_core *core, const struct insn *i)
 {
-	return x86_in_64bit(core) && (i->flags & INSN_REX_W);
+	if (x86_in_64bit(core))
+		return i->flags & INSN_REX_W ? UINT64_MAX : UINT32_MAX;
+	return x87_has_selectors(core) ? BIT(48) - 1 : UINT32_MAX;
 }
 
 /* The x87 part of the image: bytes 0 to 23, and the registers in 32 to 159. */
-static void x87_to_image(struct x86_core *core, const struct insn *i, struct x86_fxsave *m)
+static void to_image(struct x86_core *core, const struct insn *i, struct x86_fxsave *m)
 {
 	const struct x86_fxsave *f = &core->cpu.xsave.legacy;
 
@@ -58,15 +60,15 @@ static void x87_to_image(struct x86_core *core, const struct insn *i, struct x86
 	m->ftw = f->ftw;
 	m->reserved = 0;
 	m->fop = f->fop & 0x7ff;
-	m->fip = wide_pointers(core, i) ? f->fip : (uint32_t)f->fip;
-	m->fdp = wide_pointers(core, i) ? f->fdp : (uint32_t)f->fdp;
+	m->fip = f->fip & pointer_bits(core, i);
+	m->fdp = f->fdp & pointer_bits(core, i);
 	for (unsigned n = 0; n < 8; n++) {
 		memcpy(m->st[n], f->st[n], 10);
 		memset(m->st[n] + 10, 0, 6);
 	}
 }
 
-static void x87_from_image(struct x86_core *core, const struct insn *i, const struct x86_fxsave *m)
+static void from_image(struct x86_core *core, const struct insn *i, const struct x86_fxsave *m)
 {
 	struct x86_fxsave *f = &core->cpu.xsave.legacy;
 
@@ -74,8 +76,8 @@ static void x87_from_image(struct x86_core *core, const struct insn *i, const st
 	f->fsw = m->fsw;
 	f->ftw = m->ftw;
 	f->fop = m->fop & 0x7ff;
-	f->fip = wide_pointers(core, i) ? m->fip : (uint32_t)m->fip;
-	f->fdp = wide_pointers(core, i) ? m->fdp : (uint32_t)m->fdp;
+	f->fip = m->fip & pointer_bits(core, i);
+	f->fdp = m->fdp & pointer_bits(core, i);
 	for (unsigned n = 0; n < 8; n++) {
 		memcpy(f->st[n], m->st[n], 10);
 		memset(f->st[n] + 10, 0, 6);
@@ -85,7 +87,7 @@ static void x87_from_image(struct x86_core *core, const struct insn *i, const st
 	f->fsw = (uint16_t)(pending ? f->fsw | 0x8080 : f->fsw & ~0x8080);
 }
 
-static void x87_init(struct x86_fxsave *f)
+static void x87_initial(struct x86_fxsave *f)
 {
 	f->fcw = FCW_INIT;
 	f->fsw = f->fop = 0;
@@ -114,7 +116,7 @@ EXEC_FRAME(fxsave)
 	gva_t at = area_address(core, i, LEGACY_SIZE, 16, ACCESS_WRITE);
 	struct x86_fxsave m;
 
-	x87_to_image(core, i, &m);
+	to_image(core, i, &m);
 	m.mxcsr = f->mxcsr;
 	m.mxcsr_mask = MXCSR_VALID;
 	memcpy(m.xmm, f->xmm, sizeof(m.xmm));
@@ -130,7 +132,7 @@ EXEC_FRAME(fxrstor)
 	x86_load_bytes(core, i, at, &m, LEGACY_SIZE);
 	if (m.mxcsr & ~MXCSR_VALID)
 		x86_raise_error(core, i, VECTOR_GP, 0);
-	x87_from_image(core, i, &m);
+	from_image(core, i, &m);
 	f->mxcsr = m.mxcsr;
 	memcpy(f->xmm, m.xmm, 16 * xmm_count(core));
 	x87_error_gone(core);
@@ -190,7 +192,7 @@ static void save(struct x86_core *core, const struct insn *i, enum save_kind kin
 		h.xstate_bv = (h.xstate_bv & ~rfbm) | (rfbm & used);
 	}
 	if (write & XCR0_X87) {
-		x87_to_image(core, i, &m);
+		to_image(core, i, &m);
 		x86_store_bytes(core, i, at, &m, MXCSR_OFFSET);
 		x86_store_bytes(core, i, at + ST_OFFSET, m.st, sizeof(m.st));
 	}
@@ -269,9 +271,9 @@ static void restore(struct x86_core *core, const struct insn *i)
 			       16 * xmm_count(core));
 
 	if (load & XCR0_X87)
-		x87_from_image(core, i, &m.legacy);
+		from_image(core, i, &m.legacy);
 	else if (rfbm & XCR0_X87)
-		x87_init(f);
+		x87_initial(f);
 	if (mxcsr)
 		f->mxcsr = m.legacy.mxcsr;
 	else if (compacted && (rfbm & XCR0_SSE))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The x87 FPU: its state in the FXSAVE image, and how the host's FPU works on it. SDM volume 1, chapter 8. */
 #pragma once
+#include "x86/features.h"
 #include "x86/vector.h"
 
 #define FCW_FIXED BIT(6) /* reads as one */
@@ -15,6 +16,17 @@ void x87_init(struct x86_fxsave *);
 uint16_t x87_tags(const struct x86_fxsave *);
 uint8_t x87_abridged(uint16_t tags);
 
+/* Are FCS and FDS saved, or zeros in their place? SDM volume 1, 8.1.8. */
+static inline bool x87_has_selectors(const struct x86_core *core)
+{
+	return !x86_has(core, FEATURE_NO_FCS_FDS);
+}
+/* Are they kept? In real and virtual-8086 mode they are part of linear addresses. */
+static inline bool x87_keeps_selectors(const struct x86_core *core)
+{
+	return !(core->mode & MODE_PROTECTED) || x87_has_selectors(core);
+}
+
 /* FIP, FDP and FOP are those of the last instruction that is not a control instruction. Code that is not 64-bit also
  * leaves its selectors, in bits 47:32 of FIP and FDP, where the 32-bit layout of FXSAVE has them. */
 static inline void x87_note(struct x86_core *core, const struct insn *i)
@@ -24,7 +36,7 @@ static inline void x87_note(struct x86_core *core, const struct insn *i)
 	x->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
 	x->fip = rip;
 	if ((core->mode & MODE_CODE) != MODE_CODE64)
-		x->fip = (uint32_t)rip | (uint64_t)core->cpu.seg[SEG_CS].selector << 32;
+		x->fip = (uint32_t)rip | (x87_keeps_selectors(core) ? (uint64_t)core->cpu.seg[SEG_CS].selector << 32 : 0);
 }
 static inline void x87_note_memory(struct x86_core *core, const struct insn *i)
 {
@@ -33,7 +45,7 @@ static inline void x87_note_memory(struct x86_core *core, const struct insn *i)
 	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
 	x87_note(core, i);
 	x->fdp = offset & size_mask(i->asize);
-	if ((core->mode & MODE_CODE) != MODE_CODE64)
+	if ((core->mode & MODE_CODE) != MODE_CODE64 && x87_keeps_selectors(core))
 		x->fdp |= (uint64_t)core->cpu.seg[seg].selector << 32;
 }
 

@@ -310,7 +310,7 @@ static struct excuse {
 	{ "CVTPI2PS from memory neither enters MMX state nor waits for x87 exceptions (AMD; SDM: it does)", excuse_cvtpi2ps, 0 },
 	{ "the mask of a gather that faulted: AMD leaves elements that are to come as they were (SDM: all ones)", excuse_gather, 0 },
 	{ "FCOMI and its kin leave C1 (AMD; SDM: cleared)", excuse_fcomi, 0 },
-	{ "FIP, FDP and FOP in an environment: AMD stores them with an exception only", excuse_x87_pointers, 0 },
+	{ "FIP, FDP and FOP in an environment: AMD restores them with an exception only, and saves selectors (our models do not)", excuse_x87_pointers, 0 },
 	{ "which bytes of an environment are written before it faults, and which is told of", excuse_environment_fault, 0 },
 	{ "operands of several accesses: which of them is refused first", excuse_pieces, 0 },
 	{ "an operand that is unaligned and beyond the limit of SS: #GP for the one or #SS for the other", excuse_alignment_first, 0 },

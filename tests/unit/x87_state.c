@@ -8,9 +8,9 @@
 #define DATA 0x6000 /* RDI points there */
 #define RUN(f, bytes) flat_run(f, CODE, bytes, sizeof(bytes) - 1)
 
-static struct flat *fresh(enum flat_mode mode)
+static struct flat *fresh(const char *model, enum flat_mode mode)
 {
-	struct flat *f = flat_new("max");
+	struct flat *f = flat_new(model);
 	flat_mode(f, mode, 0);
 	f->core.cpu.cr0 |= CR0_NE | CR0_MP;
 	f->core.cpu.cr0 &= ~(CR0_EM | CR0_TS);
@@ -23,9 +23,9 @@ static struct flat *fresh(enum flat_mode mode)
 }
 
 /* After FLD1; FADD m64 at DATA: FOP is that of DC /0 with [di] or [edi]. */
-static struct flat *after_fadd(enum flat_mode mode)
+static struct flat *after_fadd(const char *model, enum flat_mode mode)
 {
-	struct flat *f = fresh(mode);
+	struct flat *f = fresh(model, mode);
 	bool wide = mode != FLAT_REAL && mode != FLAT_PROTECTED16;
 	flat_put(DATA, 8, 0x4000000000000000); /* 2.0 */
 	ok(RUN(f, "\xd9\xe8") == -1, "fld1");
@@ -33,9 +33,9 @@ static struct flat *after_fadd(enum flat_mode mode)
 	return f;
 }
 
-static void environments(void)
+static void environments(void) /* FCS and FDS are as of old where CPUID.7:EBX[13] is clear */
 {
-	struct flat *f = after_fadd(FLAT_PROTECTED32);
+	struct flat *f = after_fadd("v1", FLAT_PROTECTED32);
 	uint64_t cs = f->core.cpu.seg[SEG_CS].selector;
 
 	f->core.cpu.gpr[RDI] = DATA + 0x100;
@@ -55,8 +55,36 @@ static void environments(void)
 
 	ok(RUN(f, "\x66\xd9\x37") == -1, "fnstenv, 16-bit protected");
 	ok(flat_get(DATA + 0x106, 2) == CODE && flat_get(DATA + 0x108, 2) == cs && flat_get(DATA + 0x10a, 2) == DATA, "fip, fcs, fdp");
+	f->core.cpu.gpr[RDI] = DATA + 0x100;
+	ok(RUN(f, "\x0f\xae\x07") == -1 && flat_get(DATA + 0x108, 6) == (CODE | cs << 32) && flat_get(DATA + 0x110, 6) == (DATA | (uint64_t)FLAT_DATA3 << 32), "fxsave has them, too");
+	memset(flat_ram + DATA + 0x100, 0, 28);
+	ok(RUN(f, "\xd9\x27") == -1 && !f->core.cpu.xsave.legacy.fip && !f->core.cpu.xsave.legacy.fdp, "fldenv of zeros");
+	flat_put(DATA + 0x10c, 8, CODE | 0x1234ULL << 32), flat_put(DATA + 0x114, 8, DATA | 0x5678ULL << 32);
+	ok(RUN(f, "\xd9\x27") == -1 && RUN(f, "\xd9\x37") == -1 && flat_get(DATA + 0x110, 2) == 0x1234 && flat_get(DATA + 0x118, 2) == 0x5678, "fldenv, fnstenv: the same");
+}
 
-	f = after_fadd(FLAT_REAL);
+static void no_selectors(void)
+{
+	struct flat *f = after_fadd("max", FLAT_PROTECTED32);
+
+	ok(f->core.cpu.xsave.legacy.fip == CODE && f->core.cpu.xsave.legacy.fdp == DATA, "where CPUID.7:EBX[13] is set, no selectors are kept");
+	f->core.cpu.gpr[RDI] = DATA + 0x100;
+	ok(RUN(f, "\x0f\xae\x07") == -1 && flat_get(DATA + 0x108, 8) == CODE && flat_get(DATA + 0x110, 8) == DATA, "fxsave");
+	ok(RUN(f, "\xd9\x37") == -1 && flat_get(DATA + 0x10c, 8) == (CODE | 0x407ULL << 48) && flat_get(DATA + 0x114, 8) == (DATA | 0xffffULL << 48), "fnstenv");
+	flat_put(DATA + 0x110, 2, 0x1234), flat_put(DATA + 0x118, 2, 0x5678);
+	ok(RUN(f, "\xd9\x27") == -1 && f->core.cpu.xsave.legacy.fip == CODE && f->core.cpu.xsave.legacy.fdp == DATA, "fldenv");
+	ok(RUN(f, "\x66\xd9\x37") == -1 && !flat_get(DATA + 0x108, 2) && !flat_get(DATA + 0x10c, 2), "fnstenv, 16-bit");
+	f->core.cpu.xsave.legacy.fip = CODE | 0x1234ULL << 32; /* of real mode */
+	ok(RUN(f, "\xd9\x37") == -1 && !flat_get(DATA + 0x110, 2) && RUN(f, "\x0f\xae\x07") == -1 && flat_get(DATA + 0x108, 8) == CODE, "nor those of real mode told of");
+}
+
+/* Linear addresses, which the selector is part of in any case. */
+static void real_mode(const char *model)
+{
+	struct flat *f = after_fadd(model, FLAT_REAL);
+
+	f->core.cpu.seg[SEG_ES].selector = 0x30;
+	ok(RUN(f, "\x26\xdc\x05") == -1 && f->core.cpu.xsave.legacy.fdp == (DATA | 0x30ULL << 32), "real mode keeps them");
 	f->core.cpu.xsave.legacy.fip = 0x5000 | 0x1234ULL << 32; /* as if CS had been 0x1234: linear 17340 */
 	f->core.cpu.gpr[RDI] = DATA + 0x100;
 	ok(RUN(f, "\xd9\x35") == -1, "fnstenv, 16-bit real");
@@ -64,14 +92,14 @@ static void environments(void)
 	ok(RUN(f, "\xd9\x25") == -1 && f->core.cpu.xsave.legacy.fip == 0x17340 && f->core.cpu.xsave.legacy.fop == 0x405, "fldenv");
 	ok(RUN(f, "\x66\xd9\x35") == -1, "fnstenv, 32-bit real");
 	ok(flat_get(DATA + 0x10c, 2) == 0x7340 && flat_get(DATA + 0x110, 4) == 0x1405, "fip 15:0; fip 31:16 and fop");
-	ok(RUN(f, "\x66\xdd\x35") == -1 && flat_get(DATA + 0x100 + 28 + 8, 2) == 0x4000, "fnsave: st0 is 3.0");
+	ok(RUN(f, "\x66\xdd\x35") == -1 && flat_get(DATA + 0x100 + 28 + 8, 2) == 0x4001, "fnsave: st0 is 5.0");
 	ok(f->core.cpu.xsave.legacy.ftw == 0 && f->core.cpu.xsave.legacy.fcw == 0x37f, "and fninit");
 	ok(RUN(f, "\x66\xdd\x25") == -1 && f->core.cpu.xsave.legacy.ftw == 0x80, "frstor");
 }
 
 static void exceptions(void)
 {
-	struct flat *f = fresh(FLAT_LONG);
+	struct flat *f = fresh("max", FLAT_LONG);
 	struct x86_fxsave *x = &f->core.cpu.xsave.legacy;
 
 	flat_put(DATA, 2, 0x37b); /* ZM clear */
@@ -104,6 +132,9 @@ static void exceptions(void)
 int main(void)
 {
 	environments();
+	no_selectors();
+	real_mode("v1");
+	real_mode("max");
 	exceptions();
 	return done();
 }

@@ -3,6 +3,7 @@
  * before any of them changes. SDM volume 1, 8.1.8. */
 #pragma once
 #include "engine/bt/bt.h"
+#include "x86/x87.h"
 
 /* Out of the way of those who have nothing to tell. */
 static __attribute__((noinline, cold)) void bt_fpu_tell(struct bt *bt)
@@ -12,20 +13,20 @@ static __attribute__((noinline, cold)) void bt_fpu_tell(struct bt *bt)
 	struct x86_fxsave *guest = &cpu->xsave.legacy;
 	const struct bt_insn *rec = &bt->insn[s->fpu_last];
 	const struct bt_block *b = &bt->block[rec->block];
-	bool code64 = (b->mode & MODE_CODE) == MODE_CODE64;
+	bool selectors = (b->mode & MODE_CODE) != MODE_CODE64 && x87_has_selectors(&bt->vcpu->core);
 	const struct insn *i = bt_insn_kept(bt, rec);
 
 	guest->fop = (uint16_t)((i->opcode & 7) << 8 | i->modrm);
 	guest->fip = (b->anywhere ? s->fpu_page + (b->gpa & ~X86_PAGE_MASK) : b->rip) + rec->offset;
-	if (!code64)
-		guest->fip = (uint32_t)guest->fip | (uint64_t)cpu->seg[SEG_CS].selector << 32;
+	if (selectors)
+		guest->fip |= (uint64_t)cpu->seg[SEG_CS].selector << 32;
 	s->fpu_last = BT_FPU_NONE;
 	if (s->fpu_last_memory == BT_FPU_NONE)
 		return;
 	i = bt_insn_kept(bt, &bt->insn[s->fpu_last_memory]);
 	unsigned seg = i->seg != SEG_FLAT ? i->seg : i->flags & INSN_STACK_SEG ? SEG_SS : SEG_DS;
 	guest->fdp = s->fpu_operand & size_mask(i->asize);
-	if (!code64)
+	if (selectors)
 		guest->fdp |= (uint64_t)cpu->seg[seg].selector << 32;
 	s->fpu_last_memory = BT_FPU_NONE;
 }
