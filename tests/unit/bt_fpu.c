@@ -35,8 +35,9 @@ static void prefix(void)
 
 static void x87(void)
 {
-	switch (any(9)) {
+	switch (any(10)) {
 	case 0: PUT("\xd9\xe8\xdd\xd8"); break;           /* fld1; fstp st0 */
+	case 9: PUT("\xd9\xe8\xd9\xe0\xd9\xe5\xdf\xf0"); break; /* fld1; fchs; fxam; fcomip st0: C1 is clear again */
 	case 1: prefix(), PUT("\xd8\x04\x25"), put32(DATA + any(64) * 4); break;   /* fadd dword */
 	case 2: prefix(), PUT("\xdd\x04\x25"), put32(DATA + any(64) * 4), PUT("\xdd\xd8"); break; /* fld qword */
 	case 3: prefix(), PUT("\xdb\x3c\x25"), put32(DATA + 0x800 + any(64) * 4); break; /* fstp tword */

@@ -126,8 +126,6 @@ static bool wanted(const struct insn *i)
 		return false;
 	if (op->translate != XLATE_NATIVE && i->flags & (INSN_REP | INSN_REPNE)) /* strings of any length */
 		return false;
-	if (i->op >= X86_OP_FCOMI && i->op <= X86_OP_FUCOMIP) /* AMD's processors leave C1 */
-		return false;
 	return i->op != X86_OP_RDRAND && i->op != X86_OP_RDSEED;
 }
 

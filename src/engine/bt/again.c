@@ -188,6 +188,8 @@ bool again_emit(struct translation *t, const struct insn *i, struct x86_shape *s
 	if (by_rcx || a.borrowed)
 		emit_mov(e, HOST_X, HOST_GUEST_RCX);
 	unsigned reg = assign(t, &a, &s->reg), vvvv = assign(t, &a, &s->vvvv), op = assign(t, &a, &s->op);
+	if (i->op >= X86_OP_FCOMI && i->op <= X86_OP_FUCOMIP)
+		emit32(e, 0xf7d9f6d9); /* FDECSTP, FINCSTP: they clear C1, as it does by the manual, which AMD's processors do not follow */
 	if (a.failed || !emit_again(e, s, t->bytes + s->tail, reg, rm, vvvv, op))
 		return false;
 	if (gives_rcx(i)) {
