@@ -26,6 +26,13 @@ for file in "${scripts[@]}"; do
 done
 equal 'licence tag, title, executable' "$heads" ''
 
+# Into an empty cache, but for what a network would be needed for.
+busybox=$(tools/guest busybox)
+mkdir "$scratch/cache"
+cp -a "${busybox%/busybox/*}/busybox" "$scratch/cache/"
+DOPPEL_CACHE=$scratch/cache capture 120 tools/guest initramfs
+check 'tools/guest makes an initramfs, called by a relative name' "status $status: $err" test -s "$out"
+
 known=$(tools/setup --help | grep -oE 'PURPOSE: .*' | tr -d ',.') unknown=''
 for purpose in $(grep -hoE 'tools/setup" [a-z ]+' "${scripts[@]}" | cut -d ' ' -f 2-); do
         [[ " $known " == *" $purpose "* ]] || unknown+=" $purpose"
