@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Debian itself, from the disk that ./demo --debian makes, as a virtio disk, an IDE disk, and one that comes over the network (nbdkit): to its
-# login prompt, in, the network, a package of the mirror's installed where there is a way to it, and off. What the guest writes is thrown away.
+# login prompt, in, the network, a package of the mirror's installed where there is a way to it, and off by the power button. What the guest writes is
+# thrown away.
 set -euo pipefail
 
 . "$(dirname "$0")/../lib.sh"
@@ -21,8 +22,9 @@ mirror() {
 
 machine() { # NAME DISK ROOT KERNEL INITRAMFS
         start --memory 1G --kernel "$("$top/tools/guest" "$4")" --initrd "$("$top/tools/guest" "$5")" \
-                --append "console=ttyS0 quiet ROOT=$3" --disk "$2" --net user --rng ${TEST_ENGINE:+--engine "$TEST_ENGINE"}
+                --append "console=ttyS0 quiet ROOT=$3" --disk "$2" --net user --rng --name "debian-$$" ${TEST_ENGINE:+--engine "$TEST_ENGINE"}
         awaits "Debian, $1: a login prompt" 300 'doppel login:'
+        kill -0 "$child" 2>/dev/null || return 0 # nobody is there to be typed to
         press root
         awaits "Debian, $1: a shell" 60 'root@doppel:'
         press 'networkctl status --no-pager e* | grep -o "Address: 10.0.2.15"; findmnt -no SOURCE /'
@@ -35,7 +37,7 @@ machine() { # NAME DISK ROOT KERNEL INITRAMFS
         else
                 skip "Debian, $1: apt-get - no way to the packages"
         fi
-        press 'poweroff'
+        "$DOPPEL" stop "debian-$$" || true
         ends "Debian, $1: switches off" 100
 }
 
