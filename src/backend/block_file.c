@@ -60,7 +60,7 @@ static int lock_file(int fd, const char *path, bool readonly)
 	}
 	if (!busy)
 		return 0;
-	log_error("%s is in use by another machine%s", path, readonly ? ", which writes it" : "");
+	log_error("%s is in use by another machine, or for another disk of this one%s", path, readonly ? ", which writes it" : "");
 	return -EBUSY;
 }
 

@@ -33,8 +33,11 @@ static const struct net_kind *find(const char *name)
 		if (count < KINDS_MAX)
 			names[count++] = k->name;
 	}
-	const char *nearest = option_nearest(name, names, count);
-	if (!strcmp(name, "user"))
+	const char *nearest = option_nearest(name, names, count), *comma = strchr(name, ',');
+	if (comma)
+		log_error("--net ...,%s: this word is not understood; a network takes mac=ADDRESS, model=virtio|e1000, queues=N and slot=N, "
+			  "a user network forward=RULE too", comma + 1);
+	else if (!strcmp(name, "user"))
 		log_error("--net user: this doppel was built without libslirp; install libslirp-dev and build it again");
 	else
 		log_error("--net: there is no network \"%s\"%s%s%s", name, nearest ? "; did you mean " : "; there are user, tap=NAME and socket=PATH",

@@ -352,7 +352,8 @@ static int prepare(struct ninep *p)
 	if (error)
 		return error;
 	if (!p->words.tag || !p->words.tag[0] || strlen(p->words.tag) > TAG_LONGEST) {
-		log_error("--share %s: say ,tag=NAME (up to %u characters) behind it: the guest mounts it by that name", p->text, TAG_LONGEST);
+		log_error("--share %s: say ,tag=NAME (up to %u characters) behind it: the guest mounts it by that name%s", p->text, TAG_LONGEST,
+			  strchr(p->text, ',') ? " (words behind a comma that are no options are part of the folder's name)" : "");
 		return -EINVAL;
 	}
 	want_descriptors();

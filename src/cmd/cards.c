@@ -44,6 +44,10 @@ static int add_disk(struct cards *c, struct board_options *board, unsigned i, bo
 	const struct image_words *words = image_words(c->disk[i]);
 	if (words->bus == IMAGE_BUS_IDE || (words->bus == IMAGE_BUS_ANY && firmware))
 		return add_ide_disk(board, c->disk[i]);
+	if (words->serial && strlen(words->serial) > VIRTIO_BLK_SERIAL) {
+		log_error("--disk ...,serial=%s: a serial number has up to %u characters", words->serial, VIRTIO_BLK_SERIAL);
+		return EXIT_USAGE;
+	}
 	struct board_card *card = add(c, board, &virtio_blk_class, "disk", i);
 	if (!card)
 		return EXIT_USAGE;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* doppel help: what there is, and how each sub-command is used. */
+#include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd.h"
 #include "util/log.h"
@@ -24,12 +25,24 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(const struct command *const *)a)->name, (*(const struct command *const *)b)->name);
+}
+
+/* In the order of names: that of the set is the linker's. */
 void command_overview(FILE *to)
 {
-	fputs("Usage: doppel COMMAND [OPTION]...\n\nRuns x86 virtual machines.\n\n", to);
+	const struct command *all[COMMANDS_MAX];
+	unsigned count = 0;
 	SET_FOREACH(struct command, command, commands) {
-		fprintf(to, "  %-10s %s\n", command->name, command->summary);
+		if (count < COMMANDS_MAX)
+			all[count++] = command;
 	}
+	qsort(all, count, sizeof(all[0]), by_name);
+	fputs("Usage: doppel COMMAND [OPTION]...\n\nRuns x86 virtual machines.\n\n", to);
+	for (unsigned i = 0; i < count; i++)
+		fprintf(to, "  %-10s %s\n", all[i]->name, all[i]->summary);
 	fputs("\n\"doppel help COMMAND\" tells more.\n", to);
 }
 

@@ -37,6 +37,7 @@ static int open_backends(struct machine *m, const struct run_options *o)
 /* "cdrom,disk": into four bits each. */
 static int parse_boot_order(const char *list, uint16_t *order)
 {
+	const char *all = list;
 	static const char *const words[] = { "floppy", "disk", "cdrom" }; /* 1, 2, 3: struct mc146818_config */
 	char word[16];
 	for (unsigned at = 0; option_word(&list, word, sizeof(word)); at++) {
@@ -44,7 +45,7 @@ static int parse_boot_order(const char *list, uint16_t *order)
 		while (i < ARRAY_SIZE(words) && strcmp(words[i], word))
 			i++;
 		if (i == ARRAY_SIZE(words) || at == ARRAY_SIZE(words)) {
-			log_error("--boot: a list of up to three of floppy, disk and cdrom, as \"cdrom,disk\"");
+			log_error("--boot %s: a list of up to three of floppy, disk and cdrom, as \"cdrom,disk\"", all);
 			return EXIT_USAGE;
 		}
 		*order |= (uint16_t)((i + 1) << 4 * at);

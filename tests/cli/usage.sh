@@ -27,6 +27,8 @@ k=$scratch/garbage
 
 says "no command" 2 "Usage: doppel"
 says "help" 0 "engines .*Lists" help
+commands=$("$DOPPEL" help | sed -n 's/^  \([a-z]*\) .*/\1/p')
+equal "help: the commands in order" "$commands" "$(LC_ALL=C sort <<<"$commands")"
 says "--help" 0 "Usage: doppel" --help
 says "version" 0 "^doppel [0-9]+\.[0-9]" version
 says "--version" 0 "^doppel [0-9]" --version
@@ -106,12 +108,17 @@ alone "a disk without queues" 2 "between 1 and 16" run --kernel "$g" --disk "$sc
 alone "a slot for two" 2 "both disk0 and net0" run --kernel "$g" --disk "$scratch/disk,slot=7" --net "socket=$scratch/net,slot=7"
 alone "a format that is none" 2 "there are .*qcow2" run --kernel "$g" --disk "$scratch/disk,format=vdi"
 alone "a format that is nearly one" 2 "did you mean qcow2" run --kernel "$g" --disk "$scratch/disk,format=qcow"
+alone "a serial number that is too long" 2 "up to 20 characters" run --kernel "$g" --disk "$scratch/disk,serial=123456789012345678901"
+alone "a disk twice" 1 "for another disk of this one" run --kernel "$g" --disk "$scratch/disk" --disk "$scratch/disk"
+alone "what nothing boots from" 2 "--boot disk,tape: a list" run --disk "$scratch/disk" --boot disk,tape
 alone "queues for a card without" 2 "only a virtio card" run --kernel "$g" --net "socket=$scratch/net,model=e1000,queues=2"
 alone "a guest with the host's number" 2 "between 3 and" run --kernel "$g" --vsock "$scratch/vsock,cid=2"
 alone "guests' sockets at a file" 1 "no socket" run --kernel "$g" --vsock "$scratch/text"
 alone "a disk that is less than a sector" 1 "three: 3 bytes" run --kernel "$g" --disk "$scratch/three"
 alone "a CD that is less than a block" 1 "three: 3 bytes" run --kernel "$g" --cdrom "$scratch/three"
 alone "no such network" 2 "there are user" run --kernel "$g" --net foo
+alone "a word that a network does not take" 2 "foo: this word is not understood" run --kernel "$g" --net user,foo
+alone "a word that a folder does not take" 2 "no options are part of the folder" run --kernel "$g" --share "/,tag=x,foo"
 alone "no such card" 2 "virtio.e1000" run --kernel "$g" --net "socket=$scratch/net,model=ne2000"
 alone "a cable to a file" 1 "no socket" run --kernel "$g" --net "socket=$scratch/text"
 alone "a screen to a file" 1 "no socket" run --kernel "$g" --display "vnc=$scratch/text"
