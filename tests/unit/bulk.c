@@ -284,7 +284,7 @@ static void excuse_masked_wrap(const struct outcome *host, struct outcome *ours)
 	bool masked = op == X86_OP_VMASKMOVPS || op == X86_OP_VMASKMOVPD || op == X86_OP_VPMASKMOVD || op == X86_OP_VPMASKMOVQ;
 	bool limit = host->end.vector == VECTOR_GP || host->end.vector == VECTOR_SS;
 
-	if (masked && is_amd() && limit && hosttwin_insn.asize == 2 && ours->end.vector == HOST_COMPLETED)
+	if (masked && is_amd() && limit && hosttwin_insn.asize != 8 && ours->end.vector == HOST_COMPLETED)
 		*ours = *host;
 }
 static void excuse_wide_source(const struct outcome *host, struct outcome *ours)
@@ -318,7 +318,7 @@ static struct excuse {
 	{ "0F 0D with a register: #UD (AMD; Intel: a NOP)", excuse_prefetch_register, 0 },
 	{ "SHA with an unaligned operand: AMD allows it (SDM: #GP)", excuse_sha, 0 },
 	{ "MASKMOVQ, MASKMOVDQU: bytes that are masked out may fault (SDM: implementation-specific)", excuse_masked_fault, 0 },
-	{ "VMASKMOVPS and its kin by 16-bit addresses: elements beyond 64 KiB are beyond the limit (AMD, Zen 5), or at the start of the segment (Zen 4)", excuse_masked_wrap, 0 },
+	{ "VMASKMOVPS and its kin: masked elements around the end of a segment of 64 KiB are beyond the limit (AMD, Zen 5), or at its start (Zen 4)", excuse_masked_wrap, 0 },
 	{ "LDMXCSR of bit 17: MXCSR.MM (AMD's misaligned SSE mode, which no model offers; SDM: #GP)", excuse_misaligned_mode, 0 },
 	{ "MOVSXD r16 reads 32 bits (AMD; SDM: 16)", excuse_wide_source, 0 },
 };
