@@ -274,6 +274,17 @@ static unsigned invalid(struct insn *i, x86_exec_fn *fn, unsigned length)
 	return length;
 }
 
+/* How many of the bytes it takes to see that they are no instruction: others there may make one. */
+static unsigned invalid_length(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned available)
+{
+	ZydisDecodedInstruction z;
+	unsigned n = 1;
+
+	while (n < available && ZydisDecoderDecodeInstruction(decoder, NULL, bytes, n, &z) == ZYDIS_STATUS_NO_MORE_DATA)
+		n++;
+	return n;
+}
+
 unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, uint32_t mode,
 		    const struct x86_model *model)
 {
@@ -295,7 +306,7 @@ unsigned x86_decode(struct insn *i, const uint8_t *bytes, unsigned available, ui
 	if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || status == ZYDIS_STATUS_NO_MORE_DATA)
 		return invalid(i, x86_exec_gp, 15);
 	if (!ZYAN_SUCCESS(status))
-		return invalid(i, x86_exec_ud, 1);
+		return invalid(i, x86_exec_ud, invalid_length(&decoder, bytes, MIN(available, 15)));
 	if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B)
 		return decode_exchange(i, bytes, z.length, mode, model);
 

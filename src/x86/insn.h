@@ -145,7 +145,7 @@ static inline unsigned x86_code_copy(uint8_t to[15], const uint8_t *from, unsign
 /* decode.c -- Decodes the instruction in bytes[0..available) for `mode` (MODE_*). Fills all of *i except index and
  * offset, which the caller sets *before* (RIP-relative displacements use the offset). Returns the length; 0 when
  * `available` bytes are not enough to tell (fetch more; never with 15 or more). What is no valid instruction for
- * this processor becomes one whose exec raises #UD, or #GP when longer than 15 bytes; i->length is then 1 or more.
+ * this processor becomes one whose exec raises #UD, or #GP when longer than 15 bytes; i->length is then how many bytes tell.
  * What `model` lacks is #UD, or decodes as what older processors make of it (TZCNT is BSF); NULL: everything is there.
  * Thread-safe. */
 struct x86_model;

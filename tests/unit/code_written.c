@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that another processor writes: once the new was read, the old runs no more, whoever was told of it and when; and no instruction is half
- * old, half new. SDM volume 3, 9.1.1 and 9.1.3. */
+ * old, half new. And code that writes itself, where there was none. SDM volume 3, 9.1.1 and 9.1.3. */
 #include <pthread.h>
 #include <unistd.h>
+#include "flat_vm.h"
 #include "x86/insn.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
-#define CODE 0x1000
+#define CODE 0x20000
+#define HANDLER 0x21000
+#define DATA 0x22000
 #define OLD 1
 #define NEW 2
 #define SLOT 4
@@ -28,7 +31,7 @@ static uint32_t run(uint64_t count, bool step)
 	vcpu_changed(vcpu, X86_GPRS);
 	struct run_limit limit = { .icount = vcpu->core.icount + count, .step = step };
 
-	while (vcpu->core.icount < limit.icount && vcpu_run_once(vcpu, &limit))
+	while (vcpu->core.icount < limit.icount && vcpu->core.cpu.activity == X86_RUNNING && vcpu_run_once(vcpu, &limit))
 		;
 	vcpu_state(vcpu, X86_GPRS);
 	return (uint32_t)vcpu->core.cpu.gpr[RDX];
@@ -128,6 +131,32 @@ static void silent(void)
 	vm_destroy(vm);
 }
 
+/* --- what was no instruction --- */
+
+/* The handler of #UD makes one of it, with another ModRM byte. */
+static void mended(const char *engine)
+{
+	static const uint8_t code[] = { 0x66, 0xc6, 0x6f, 0x40, 0x12, 0xf4 };        /* C6 /5 with [edi + 40h], 12h; hlt */
+	static const uint8_t handler[] = { 0x40, 0xc6, 0x05, 0x02, 0x00, CODE >> 16, 0x00, 0x47, 0xcf }; /* inc eax; mov byte [CODE + 2], 47h: C6 /0, MOV; iret */
+	struct flat *f = flat_new("max");
+
+	if (!loop_possible(engine))
+		return;
+	flat_mode(f, FLAT_PROTECTED32, 0);
+	flat_set_gate(f, VECTOR_UD, FLAT_CODE0, HANDLER, SYS_INT, 0, 0);
+	memcpy(flat_ram + CODE, code, sizeof(code));
+	memcpy(flat_ram + HANDLER, handler, sizeof(handler));
+	f->core.cpu.gpr[RAX] = 0;
+	f->core.cpu.gpr[RDI] = DATA;
+	f->core.cpu.gpr[RSP] = DATA;
+	f->core.cpu.gpr[X86_GPR_RIP] = CODE;
+	vm = test_vm_engine(engine, CLOCK_HOST, 4 * MiB, 1);
+	flat_give(vm, f, 1 * MiB);
+	run(1000, false);
+	ok(vm->vcpu[0]->core.cpu.gpr[RAX] == 1 && *memory_host(vm, DATA + 0x40, 1) == 0x12, "%s: bytes that were no instruction become one", engine);
+	vm_destroy(vm);
+}
+
 /* --- halves --- */
 
 static uint64_t line[8] __attribute__((aligned(64)));
@@ -167,6 +196,9 @@ int main(void)
 	held_up("interp");
 	held_up("bt");
 	silent();
+	mended("interp");
+	mended("step");
+	mended("bt");
 	halves();
 	return done();
 }

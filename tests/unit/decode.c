@@ -108,6 +108,7 @@ static void check_refused(void)
 	ok(i.exec == x86_exec_gp, "more than 15 bytes are #GP");
 	ok(decoded(LONG64, too_long + 1, 15, NULL).op == X86_OP_NOP, "15 are not");
 	ok(DECODE(LONG64, "\xf0\x8b\x03").exec == x86_exec_ud, "LOCK where it is not allowed is #UD");
+	ok(decoded(FLAT32, "\x66\xc6\x6f\x40\x12", 5, NULL).length == 3 && decoded(LONG64, "\x06\x00", 2, NULL).length == 1, "as long as what tells that it is none");
 	ok(DECODE(LONG64, "\x06").exec == x86_exec_ud && DECODE(FLAT32, "\x06").exec != x86_exec_ud,
 	   "PUSH ES is #UD in 64-bit code only");
 	ok(DECODE(REAL16, "\xc4\xe2\x78\xf2\xc1").exec == x86_exec_ud, "VEX is #UD in real mode");

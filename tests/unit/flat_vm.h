@@ -3,6 +3,7 @@
 #pragma once
 #include "flat.h"
 #include "vm/memory.h"
+#include "vm/vcpu.h"
 #include "vm/vm.h"
 
 static void flat_give(struct vm *vm, const struct flat *f, size_t size)
