@@ -24,7 +24,7 @@ struct encoding {
 };
 
 static const struct x86_model *model;
-static unsigned ran, with_memory, beyond, differ, told;
+static unsigned ran, with_memory, beyond, differ, aligned, misaligned, told;
 
 static bool is_code64(const struct encoding *e)
 {
@@ -43,19 +43,24 @@ static void tell(const struct encoding *e, const char *what)
 
 /* --- as far as it was looked up --- */
 
+static void host_start(struct host_state *state, uint64_t operand)
+{
+	memset(state, 0, sizeof(*state));
+	state->fx.fcw = 0x37f;
+	state->fx.mxcsr = 0x1f80;
+	state->rip = HOST_CODE;
+	state->rflags = FLAG_FIXED;
+	for (unsigned n = 0; n < 16; n++)
+		state->gpr[n] = 1;
+	state->gpr[RSP] = HOST_DATA + X86_PAGE_SIZE;
+	state->gpr[BASE] = operand;
+}
+
 static bool faults(const struct encoding *e, uint64_t end)
 {
 	static struct host_state state;
 
-	memset(&state, 0, sizeof(state));
-	state.fx.fcw = 0x37f;
-	state.fx.mxcsr = 0x1f80;
-	state.rip = HOST_CODE;
-	state.rflags = FLAG_FIXED;
-	for (unsigned n = 0; n < 16; n++)
-		state.gpr[n] = 1;
-	state.gpr[RSP] = HOST_DATA + X86_PAGE_SIZE;
-	state.gpr[BASE] = end - e->shape.memory_size;
+	host_start(&state, end - e->shape.memory_size);
 	return hostrun(&state, e->again, e->again_length, MODE_CODE64).vector == VECTOR_PF;
 }
 
@@ -66,6 +71,21 @@ static void reach(const struct encoding *e)
 		return;
 	beyond++;
 	tell(e, "accesses more than is looked up");
+}
+
+/* What is not looked at for its alignment, the processor must refuse: else it would go on in the next page. */
+static void refused(const struct encoding *e)
+{
+	static struct host_state state;
+
+	if (e->shape.memory_size < 16 || again_any_alignment(&e->insn, &e->shape) || again_differs(&e->insn, &e->shape))
+		return;
+	aligned++;
+	host_start(&state, OPERAND + 8);
+	if (hostrun(&state, e->again, e->again_length, MODE_CODE64).vector == VECTOR_GP)
+		return;
+	misaligned++;
+	tell(e, "does not want its operand aligned");
 }
 
 /* --- the same --- */
@@ -179,7 +199,7 @@ static void try(const uint8_t bytes[15], uint32_t mode)
 	ran++;
 	same(&e);
 	if (s->has_memory)
-		reach(&e);
+		reach(&e), refused(&e);
 }
 
 #define FILLER 0x13 /* in immediates */
@@ -241,13 +261,14 @@ int main(void)
 	if (!hostrun_init())
 		return done();
 	for (unsigned n = 0; n < ARRAY_SIZE(modes); n++) {
-		ran = with_memory = beyond = differ = 0;
+		ran = with_memory = beyond = differ = aligned = misaligned = 0;
 		legacy(modes[n]);
 		vex(modes[n]);
 		ok(!differ && ran > 40000, "%u-bit code: %u of %u encodings do something else when they are written down again", n ? 32 : 64,
 		   differ, ran);
 		ok(!beyond && with_memory > 15000, "%u-bit code: %u of %u encodings reach beyond what is looked up", n ? 32 : 64, beyond,
 		   with_memory);
+		ok(!misaligned && aligned > 1000, "%u-bit code: %u of %u encodings, whose alignment is not looked at, need none", n ? 32 : 64, misaligned, aligned);
 	}
 	return done();
 }

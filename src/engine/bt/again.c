@@ -18,8 +18,13 @@ bool gives_rcx(const struct insn *i)
 	return i->op == X86_OP_PCMPISTRI || i->op == X86_OP_PCMPESTRI || i->op == X86_OP_VPCMPISTRI || i->op == X86_OP_VPCMPESTRI;
 }
 
+bool again_differs(const struct insn *i, const struct x86_shape *s)
+{
+	return s->has_memory && (i->op == X86_OP_CVTPI2PS || (i->op >= X86_OP_SHA1MSG1 && i->op <= X86_OP_SHA256RNDS2));
+}
+
 /* Legacy SSE insists on alignment of 16-byte operands, but for these; and VEX does in these only. */
-static bool any_alignment(const struct insn *i, const struct x86_shape *s)
+bool again_any_alignment(const struct insn *i, const struct x86_shape *s)
 {
 	const struct x86_forms *forms = x86_ops[i->op].forms;
 
@@ -86,7 +91,7 @@ static bool in_slot(const struct x86_shape *s)
 bool again_plain_operand(const struct insn *i, const struct x86_shape *s)
 {
 	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || is_nop(i) || shape_is_x87(s) || !s->has_memory || s->other_memory ||
-	    bt_is_bit_string(i))
+	    bt_is_bit_string(i) || again_differs(i, s))
 		return false;
 	switch (i->op) {
 	case X86_OP_LEA: case X86_OP_PUSH: case X86_OP_POP: case X86_OP_LEAVE:
@@ -161,7 +166,7 @@ bool again_emit(struct translation *t, const struct insn *i, struct x86_shape *s
 			return false;
 		if (grouped)
 			;
-		else if ((size == 10 || (size >= 16 && any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
+		else if ((size == 10 || (size >= 16 && again_any_alignment(i, s))) && !(ea.kind == EA_CONST && memory_aligned(t, i, &ea, size)))
 			rm = memory_access_wide(t, &ea, size, s->memory_written);
 		else if (ea.kind == EA_CONST && (ea.constant & ~X86_PAGE_MASK) + size > X86_PAGE_SIZE)
 			return false;

@@ -176,15 +176,11 @@ static bool translatable(const struct translation *t, const struct insn *i, cons
 	if (x86_ops[i->op].translate != XLATE_NATIVE || x86_ops[i->op].klass || i->exec == x86_exec_ud || i->exec == x86_exec_nm ||
 	    i->exec == x86_exec_gp)
 		return false;
-	if (s->other_memory)
+	if (s->other_memory || again_differs(i, s))
 		return false;
 	switch (i->op) {
 	case X86_OP_FNINIT: case X86_OP_FNCLEX: /* a PC's error line may have to be told */
 		return false;
-	case X86_OP_CVTPI2PS: /* from memory: Intel's processors go over to MMX, AMD's do not */
-		if (s->has_memory)
-			return false;
-		break;
 	case X86_OP_VZEROUPPER: case X86_OP_VZEROALL: /* of the first eight only, elsewhere */
 		if (t->width != 8)
 			return false;
