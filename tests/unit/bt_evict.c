@@ -149,6 +149,18 @@ static unsigned wrong_seconds(const struct bt *bt, unsigned *right)
 	return wrong;
 }
 
+/* Returns are expected in the part that is being filled only: none was when that began. */
+static unsigned wrong_returns(const struct bt *bt)
+{
+	unsigned wrong = 0;
+
+	for (unsigned n = 0; n < BT_RETURN_COUNT; n++) {
+		const uint8_t *to = bt->state->returns[1][n], *part = bt->code + bt_part_start(bt, bt->part).code;
+		wrong += to != (const uint8_t *)(uintptr_t)bt_astray_entry && (to < part || to >= bt->code + bt->code_used);
+	}
+	return wrong;
+}
+
 /* Fast copies that blocks are entered by or are members of, and their instructions, must be there. */
 static unsigned wrong_fasts(const struct bt *bt, unsigned *right)
 {
@@ -207,6 +219,7 @@ int main(void)
 	ok(!wrong && right, "so do the jump tables (%u)", right);
 	wrong = wrong_seconds(bt, &right);
 	ok(!wrong && right, "and the second one (%u)", right);
+	ok(!wrong_returns(bt), "and what returns find");
 	wrong = wrong_fasts(bt, &right);
 	ok(!wrong && right, "fast copies are of blocks that are there (%u)", right);
 	ok(!wrong_pages(bt), "pages list the blocks that are there, and no others");

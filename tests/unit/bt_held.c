@@ -61,7 +61,17 @@ static void load(struct vm *vm, struct flat *f, unsigned program)
 	vcpu_state(vcpu, X86_ALL_GROUPS);
 }
 
-/* Is the stack access of the instruction in a group of its fast copy? Then the copy has fewer looks at the table (MOV RCX, [RSP + RCX * 8]) than the plain code. */
+static unsigned looks(const struct bt *bt, uint32_t from, uint32_t to)
+{
+	unsigned count = 0;
+
+	for (; from + 4 <= to; from++)
+		count += !memcmp(bt->code + from, "\x48\x8b\x0c\xcc", 4);
+	return count;
+}
+
+/* Is the stack access of the instruction in a group of its fast copy? Then the copy has fewer looks at the table (MOV RCX, [RSP + RCX * 8]) than the plain code of
+ * its instructions. */
 static bool is_grouped(const struct bt *bt)
 {
 	unsigned fast = 0, plain = 0;
@@ -71,10 +81,11 @@ static bool is_grouped(const struct bt *bt)
 		const struct bt_block *b = &bt->block[f->block];
 		if (b->dead || (b->gpa & (X86_PAGE_SIZE - 1)))
 			continue;
-		for (uint32_t at = f->code; at + 4 <= f->code_end; at++)
-			fast += !memcmp(bt->code + at, "\x48\x8b\x0c\xcc", 4);
-		for (uint32_t at = b->code; at + 4 <= b->code_end; at++)
-			plain += !memcmp(bt->code + at, "\x48\x8b\x0c\xcc", 4);
+		fast += looks(bt, f->code, f->code_end);
+		for (unsigned p = 0; p < f->places; p++) {
+			const struct bt_insn *rec = &bt->insn[bt->place[f->place + p].insn];
+			plain += looks(bt, rec[0].code, rec[1].code);
+		}
 	}
 	return fast && fast < plain;
 }

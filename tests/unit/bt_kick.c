@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Code that goes round for ever is left when somebody wants the processor, whatever way it goes: random blocks that branch to each other, ahead and back, run until
- * they are hot and are followed in each other's fast copies, in which only some ways back look for that. */
+/* Code that goes round for ever is left when somebody wants the processor, whatever way it goes: random blocks that branch to each other, call each other and return,
+ * ahead and back, run until they are hot and are followed in each other's fast copies, in which only some ways back look for that. */
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,7 +9,8 @@
 #include "bt_loop.h"
 
 #define CODE 0x1000
-#define PROGRAMS 200
+#define PROGRAMS 300
+#define STACK 0x8000
 #define RUN_US 6000      /* until it is kicked: thousands of runs of each block */
 #define PATIENCE_S 20    /* for one program, on a busy host */
 
@@ -29,19 +30,38 @@ static void put(unsigned size, uint32_t value)
 	used += size;
 }
 
-/* Blocks of four instructions: EAX becomes another number, and one bit of it says where to go on. The low bits have short periods. */
+enum way { JMP, CALL, JMP_ECX, CALL_ECX, PUSH_RET, RET, WAYS };
+enum { BLOCKS_MAX = 12, SIZE = 48 };
+
+/* The return address of the last call, or what was pushed last, stands below STACK for ever; so a block that only returns may do that again and again. */
+static void go(enum way way, unsigned block)
+{
+	uint32_t to = block * SIZE;
+
+	switch (way) {
+	case JMP: put(1, 0xe9), put(4, to - (used + 4)); break;
+	case CALL: put(1, 0xe8), put(4, to - (used + 4)); break;
+	case JMP_ECX: put(1, 0xb9), put(4, CODE + to), put(2, 0xe1ff); break;  /* mov ecx, imm; jmp ecx */
+	case CALL_ECX: put(1, 0xb9), put(4, CODE + to), put(2, 0xd1ff); break; /* mov ecx, imm; call ecx */
+	case PUSH_RET: put(1, 0x68), put(4, CODE + to), put(1, 0xc3); break;  /* push imm; ret */
+	default: put(1, 0xbc), put(4, STACK - 4), put(1, 0xc3); break;        /* mov esp, STACK - 4; ret */
+	}
+}
+
+/* Blocks: EAX becomes another number, and one bit of it says where to go on. The low bits have short periods. Every other program has jumps only. */
 static void generate(uint64_t seed)
 {
-	enum { BLOCKS_MAX = 12, SIZE = 32 };
-	unsigned blocks = 2 + next(&seed) % (BLOCKS_MAX - 1);
+	unsigned blocks = 2 + next(&seed) % (BLOCKS_MAX - 1), ways = next(&seed) & 1 ? WAYS : 1;
 
 	for (unsigned n = 0; n < blocks; n++) {
 		used = n * SIZE;
+		put(1, 0xbc), put(4, STACK);                    /* mov esp, STACK */
 		put(2, 0xc069), put(4, 1664525);                /* imul eax, eax, 1664525 */
 		put(1, 0x05), put(4, 1013904223);               /* add eax, 1013904223 */
 		put(3, 0xe0ba0f), put(1, next(&seed) % 5);      /* bt eax, n */
 		put(2, 0x820f), put(4, next(&seed) % blocks * SIZE - (used + 4)); /* jc */
-		put(1, 0xe9), put(4, next(&seed) % blocks * SIZE - (used + 4));   /* jmp */
+		go(next(&seed) % ways, next(&seed) % blocks);
+		go(JMP, next(&seed) % blocks);                  /* behind a call */
 	}
 }
 
@@ -63,6 +83,7 @@ static uint64_t run(uint64_t seed)
 	memset(code, 0, sizeof(code));
 	generate(seed);
 	loop_prepare(vm, CODE, code, sizeof(code));
+	guest_write(vm, STACK - 4, &(uint32_t){ CODE }, 4);
 	vcpu->core.cpu.gpr[RAX] = seed;
 	vcpu->core.cpu.gpr[X86_GPR_RIP] = CODE;
 	vcpu_changed(vcpu, X86_ALL_GROUPS);

@@ -97,11 +97,7 @@ void translate_count(struct translation *t, const struct bt_block *next)
 /* The block's entry in bt->heat: MOV from or to HOST_X, RIP-relative. */
 static void heat(struct translation *t, unsigned opcode)
 {
-	struct emit *e = &t->e;
-
-	emit8(e, opcode);
-	emit8(e, HOST_X << 3 | 5);
-	emit32(e, BT_CODE_SIZE + (uint32_t)(t->block - t->bt->block) * (uint32_t)sizeof(*t->bt->heat) - (e->at + 4));
+	emit_rip(&t->e, false, opcode, HOST_X, BT_CODE_SIZE + (uint32_t)(t->block - t->bt->block) * (uint32_t)sizeof(*t->bt->heat));
 }
 
 static void leave_by(struct emit *e, uint32_t insn, int32_t entry)
@@ -139,6 +135,7 @@ void translate_prologue(struct translation *t)
 	if (!heats)
 		return;
 	t->bt->heat[b - t->bt->block] = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
+	t->bt->target[b - t->bt->block] = 0;
 	heat(t, 0x8b);
 	emit_lea32(e, HOST_X, operand_at(HOST_X, -1));
 	heat(t, 0x89);

@@ -65,6 +65,11 @@ CHECK(BT_UNALIGNED16, unaligned16);
 CHECK(BT_FPU_LAST_MEMORY, fpu_last_memory);
 CHECK(BT_JUMPS, jumps);
 CHECK(BT_SECONDS, seconds);
+CHECK(BT_RETURNS, returns);
+CHECK(BT_RETURN_RIPS, return_rips);
+CHECK(BT_RETURN_MASKS, return_masks);
+CHECK(BT_ASTRAY, astray);
+CHECK(BT_ASTRAYS, astrays);
 CHECK(BT_SECOND_MASK, second_mask);
 CHECK(BT_SUPERVISOR, supervisor);
 CHECK(BT_UNKNOWN, unknown);
@@ -80,10 +85,11 @@ static void state_init(struct bt *bt)
 	struct x86_core *core = &bt->vcpu->core;
 
 	*bt->state = (struct bt_state){
-		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .unknown = bt_unknown_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry, .quick = bt_quick_entry,
+		.exec = bt_exec_entry, .miss = bt_miss_entry, .dispatch = bt_dispatch_entry, .unknown = bt_unknown_entry, .astray = bt_astray_entry, .poll = bt_poll_entry, .link = bt_link_entry, .fpu = bt_fpu_entry, .hot = bt_hot_entry, .quick = bt_quick_entry,
 		.unaligned = { bt_unaligned2, bt_unaligned4, bt_unaligned8 },
 		.low_mask = { 1, 3, 7 }, .offset_mask = X86_PAGE_SIZE - 1, .cross_mask = X86_PAGE_SIZE,
 		.second_mask = (uint64_t)(BT_SECOND_COUNT - 1) << 16,
+		.return_masks = { (uint64_t)(BT_RETURN_COUNT - 1) << 3, (uint64_t)(BT_RETURN_COUNT - 1) << 2 },
 		.core = core, .xsave = &core->cpu.xsave, .arith_mask = FLAGS_ARITH, .fpu_last = BT_FPU_NONE,
 		.popf_mask = FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID,
 		.page_mask16 = (BIT(47) - X86_PAGE_SIZE) >> 4 | ~0ULL << 60, .low_mask16 = 15, .unaligned16 = bt_unaligned16,

@@ -17,6 +17,7 @@
 #define BT_BLOCK_MAX 48       /* guest instructions in a block */
 #define BT_JUMP_COUNT (1u << BT_JUMP_BITS)
 #define BT_SECOND_COUNT (1u << BT_SECOND_BITS)
+#define BT_RETURN_COUNT (1u << BT_RETURN_BITS)
 #define BT_KINDS 3            /* delta tables: TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_USER */
 #define BT_CPUS_MAX 8         /* each takes 12 TiB of the address space */
 
@@ -24,7 +25,12 @@
 struct bt_state {
 	void *jumps[2][BT_JUMP_COUNT];
 	void *seconds[2][BT_SECOND_COUNT];
-	uint8_t pad[BT_SECOND_MASK - BT_SECONDS - 2 * BT_SECOND_COUNT * sizeof(void *)];
+	void *returns[2][BT_RETURN_COUNT];
+	uint64_t return_rips[BT_RETURN_COUNT];
+	uint8_t pad[BT_RETURN_MASKS - BT_RETURN_RIPS - BT_RETURN_COUNT * sizeof(uint64_t)];
+	uint64_t return_masks[2];
+	void *astray;
+	uint64_t astrays;
 	uint64_t second_mask, supervisor;
 	void *unknown;
 	uint64_t popf_mask;
@@ -88,6 +94,7 @@ struct bt_exit {                      /* a direct jump within the page: it is pa
 	uint32_t patch;               /* offset of the 32-bit displacement */
 	uint32_t stub;                /* where it leads without a block */
 	uint32_t next;                /* of those that lead to the same block, index + 1 */
+	bool polls;                   /* it leads to where the block looks whether somebody wants the processor, even ahead */
 	uint64_t rip;
 };
 
@@ -225,6 +232,7 @@ struct bt {
 	struct bt_block *block;
 	uint32_t blocks;
 	uint32_t *heat;               /* behind the cache: runs of each block until it is hot */
+	uint64_t *target;             /* behind that: where the indirect jump or call at its end last led */
 	struct bt_fast *fast;
 	uint32_t fasts;
 	struct bt_place *place;
@@ -300,8 +308,6 @@ void bt_table_fini(struct bt *);
 /* Fills the entry for an access that missed. False: the access does not go straight to memory, or is not allowed. `upgraded`: the entry was
  * there, but without the right to write. */
 bool bt_table_fill(struct bt *, gva_t, bool write, bool *upgraded);
-/* The 4 or 8 bytes at an aligned address, for a guess; false: there is no entry for them. */
-bool bt_table_peek(struct bt *, gva_t, unsigned size, uint64_t *value);
 void bt_table_flush(struct bt *, enum x86_flush, gva_t);
 /* The page of the memfd is no longer to be written by translated code. */
 void bt_table_protect(struct bt *, uint64_t number);
@@ -361,6 +367,11 @@ void bt_doors_close(struct bt *, struct bt_block *);
 /* These doors are no more. */
 void bt_doors_evict(struct bt *, uint32_t first, uint32_t end);
 
+/* The last instruction of a block. */
+static inline const struct bt_insn *bt_block_last(const struct bt *bt, const struct bt_block *b)
+{
+	return &bt->insn[b->insn + b->count - 1u];
+}
 /* A block's bytes, as they were when it was translated. */
 static inline uint8_t *bt_block_bytes(const struct bt *bt, const struct bt_block *b)
 {
@@ -419,6 +430,7 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_MEMBERS_MAX BT_BLOCKS_MAX
 #define BT_STEP_ROOM 512              /* an instruction of a fast copy needs less */
 #define BT_FAST_ROOM (96 * BT_STEP_ROOM) /* with less there is none; it is as long as there is room for */
+#define BT_CACHE_SIZE (BT_CODE_SIZE + BT_BLOCKS_MAX * (sizeof(uint32_t) + sizeof(uint64_t))) /* with what is behind it */
 #define BT_HEAT 4000                  /* runs until a block is hot */
 #define BT_HEAT_COUNTING 20           /* with instructions counted, which is how engines are compared: few, so that this is compared too */
 #define BT_HEAT_NEVER 0x7fffffff
@@ -453,7 +465,7 @@ void bt_signals_thread(struct bt *);
 
 /* enter.S */
 void bt_enter(struct bt_state *, void *host);
-void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_unknown_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
+void bt_exec_entry(void), bt_miss_entry(void), bt_dispatch_entry(void), bt_astray_entry(void), bt_unknown_entry(void), bt_link_entry(void), bt_poll_entry(void), bt_segv_entry(void),
 	bt_fpu_entry(void), bt_hot_entry(void), bt_quick_entry(void);
 void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned16(void);
 
@@ -461,9 +473,11 @@ void bt_unaligned2(void), bt_unaligned4(void), bt_unaligned8(void), bt_unaligned
 struct bt_block *bt_jump_find(struct bt *, uint64_t rip);
 /* A jump table leads to the block for this address, if there is room. */
 void bt_jump_set(struct bt *, struct bt_block *, uint64_t rip);
-/* 0: those of user code, 1: of supervisor code */
+/* 0: those of user code, 1: of supervisor code; and what returns go by. */
 void bt_jumps_clear(struct bt *, unsigned which);
 void bt_jumps_clear_all(struct bt *);
+/* Only that. */
+void bt_returns_clear(struct bt *, unsigned which);
 /* By CRC32, which changes no flags, so that translated code can do the same. (A host with BMI2 has it.) */
 static inline uint32_t bt_jump_hash(uint64_t rip)
 {

@@ -14,8 +14,9 @@ int bt_cache_init(struct bt *bt)
 
 	/* Writable and executable at once: blocks are linked while they run, by the thread that runs them, and a second mapping for writing
 	 * would be as writable for whoever could write here. */
-	bt->code = pages_map(BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat), rw | PROT_EXEC);
+	bt->code = pages_map(BT_CACHE_SIZE, rw | PROT_EXEC);
 	bt->heat = bt->code ? (uint32_t *)(bt->code + BT_CODE_SIZE) : NULL;
+	bt->target = bt->code ? (uint64_t *)(bt->heat + BT_BLOCKS_MAX) : NULL;
 	bt->fast = pages_map(BT_FASTS_MAX * sizeof(*bt->fast), rw);
 	bt->place = pages_map(BT_PLACES_MAX * sizeof(*bt->place), rw);
 	bt->member = pages_map(BT_MEMBERS_MAX * sizeof(*bt->member), rw);
@@ -42,7 +43,7 @@ void bt_cache_fini(struct bt *bt)
 {
 	free_pages(bt);
 	x86_memo_free(bt->memo);
-	pages_unmap(bt->code, BT_CODE_SIZE + BT_BLOCKS_MAX * sizeof(*bt->heat));
+	pages_unmap(bt->code, BT_CACHE_SIZE);
 	pages_unmap(bt->fast, BT_FASTS_MAX * sizeof(*bt->fast));
 	pages_unmap(bt->place, BT_PLACES_MAX * sizeof(*bt->place));
 	pages_unmap(bt->member, BT_MEMBERS_MAX * sizeof(*bt->member));
@@ -301,7 +302,7 @@ static void patch(struct bt *bt, uint32_t where, uint32_t target)
 /* Who goes on ahead comes to an end of it, so only what leads back looks whether it shall leave. */
 static void lead(struct bt *bt, const struct bt_exit *exit, const struct bt_block *to)
 {
-	patch(bt, exit->patch, bt->counting || to->gpa <= bt->block[exit->block].gpa ? to->entry : to->body);
+	patch(bt, exit->patch, bt->counting || exit->polls || to->gpa <= bt->block[exit->block].gpa ? to->entry : to->body);
 }
 
 void bt_exit_link(struct bt *bt, struct bt_exit *exit, struct bt_block *to)

@@ -171,8 +171,25 @@ void emit_store_constant(struct emit *e, int32_t field, uint32_t value)
 	emit32(e, value);
 }
 
+void emit_rip(struct emit *e, bool w, unsigned opcode, unsigned reg, uint32_t where)
+{
+	emit_rex(e, (w ? 8u : 0) | (reg >= 8 ? 4u : 0));
+	emit8(e, opcode);
+	emit8(e, (reg & 7) << 3 | 5);
+	emit32(e, where - (e->at + 4));
+}
+
 void emit_jump_through(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 4, rm); }
 void emit_call_through(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 2, rm); }
+void emit_push(struct emit *e, struct operand rm) { emit_op(e, false, 0xff, 6, rm); }
+void emit_pop(struct emit *e, struct operand rm) { emit_op(e, false, 0x8f, 0, rm); }
+
+uint32_t emit_call(struct emit *e)
+{
+	emit8(e, 0xe8);
+	emit32(e, 0);
+	return e->at - 4;
+}
 
 uint32_t emit_jump(struct emit *e, int cc)
 {

@@ -73,8 +73,15 @@ void emit_shrx32(struct emit *, unsigned to, unsigned from, unsigned count_reg);
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);
 /* MOV of 32 bits to a field of struct bt_state */
 void emit_store_constant(struct emit *, int32_t field, uint32_t value);
+/* An operand at this offset from the start of the code cache, RIP-relative */
+void emit_rip(struct emit *, bool w, unsigned opcode, unsigned reg, uint32_t where);
 void emit_jump_through(struct emit *, struct operand);
 void emit_call_through(struct emit *, struct operand);
+/* Of 8 bytes in memory */
+void emit_push(struct emit *, struct operand);
+void emit_pop(struct emit *, struct operand);
+/* CALL with a displacement of 32 bits; returns where that stands, for emit_patch */
+uint32_t emit_call(struct emit *);
 /* A jump with a displacement of 32 bits; returns where that stands. cc: a condition, or < 0 */
 uint32_t emit_jump(struct emit *, int cc);
 void emit_patch(struct emit *, uint32_t where, uint32_t target);

@@ -176,6 +176,26 @@ bt_dispatch_entry:
 	jmp *BT_SECONDS(%rsp,%rcx,8)
 	.size bt_dispatch_entry, . - bt_dispatch_entry
 
+/* A return to the address in R15 went where another one was meant: by the first jump table, as any jump. */
+	.globl bt_astray_entry
+	.type bt_astray_entry, @function
+	.p2align 4
+bt_astray_entry:
+	mov BT_ASTRAYS(%rsp), %rcx
+	lea 1(%rcx), %rcx
+	mov %rcx, BT_ASTRAYS(%rsp)
+	mov BT_SUPERVISOR(%rsp), %rcx
+	jrcxz 1f
+	mov $0, %ecx
+	crc32q %r15, %rcx
+	movzwl %cx, %ecx
+	jmp *BT_JUMPS + 8 * (1 << BT_JUMP_BITS)(%rsp,%rcx,8)
+1:	mov $0, %ecx
+	crc32q %r15, %rcx
+	movzwl %cx, %ecx
+	jmp *BT_JUMPS(%rsp,%rcx,8)
+	.size bt_astray_entry, . - bt_astray_entry
+
 	.p2align 4
 leave:
 	SAVE

@@ -67,6 +67,8 @@ static void evict(struct bt *bt, const struct bt_fill *first, const struct bt_fi
 	for (uint32_t n = first->exit; n < end->exit; n++)
 		bt_exit_unlink(bt, n);
 	bt_doors_evict(bt, first->door, end->door);
+	bt_returns_clear(bt, 0);
+	bt_returns_clear(bt, 1);
 }
 
 static uint64_t processor_ns(void)

@@ -11,225 +11,6 @@
 #include "engine/bt/translate.h"
 #include "util/log.h"
 
-#define ROUNDS_MAX 8u
-#define STREAM_TRIPS 16u /* with fewer it is not worth it to look how far a loop may go on */
-#define LOOP_ROOM 8u     /* steps, for what is in front of such a loop */
-
-/* --- the path --- */
-
-static const struct bt_insn *last_of(const struct bt *bt, const struct bt_block *b)
-{
-	return &bt->insn[b->insn + b->count - 1u];
-}
-
-static struct insn last_insn(const struct translation *t, const struct bt_block *b)
-{
-	struct insn i;
-
-	bt_insn_get(t->bt, last_of(t->bt, b), &i);
-	return i;
-}
-
-static bool is_branch(const struct insn *i)
-{
-	return i->op >= X86_OP_JO && i->op <= X86_OP_JNLE;
-}
-
-/* The block at the address that a direct jump at the end of t->block leads to, or NULL. */
-static struct bt_block *at(const struct translation *t, uint64_t rip)
-{
-	return flow_in_page(t, rip) ? bt_block_beside(t->bt, t->block, rip) : NULL;
-}
-
-/* Where a loop of one block goes on; NULL: it is none, or that is not known. */
-static struct bt_block *loop_exit(struct translation *t, struct bt_block *b)
-{
-	struct bt_block *before = t->block, *exit = NULL;
-	struct insn i = last_insn(t, b);
-
-	t->block = b;
-	if (is_branch(&i) && !last_of(t->bt, b)->calls_exec && i.imm == -(uint64_t)b->bytes)
-		exit = at(t, flow_next(t, &i));
-	t->block = before;
-	return exit;
-}
-
-static bool is_loop(const struct translation *t, const struct bt_block *b)
-{
-	struct insn i = last_insn(t, b);
-
-	return is_branch(&i) && i.imm == -(uint64_t)b->bytes;
-}
-
-/* When a loop has become hot, what is behind it has run as often as it was left. True: it goes round often enough to look what its page has left. */
-static bool count_trips(struct translation *t, struct bt_block *b)
-{
-	uint32_t all = t->bt->counting ? BT_HEAT_COUNTING : BT_HEAT;
-	struct bt_block *exit = loop_exit(t, b);
-	uint32_t left = exit ? t->bt->heat[exit - t->bt->block] : all, runs = left < all ? all - left : 0;
-
-	if (runs && all / runs < ROUNDS_MAX)
-		b->trips = (uint8_t)((all + runs / 2) / runs);
-	return !runs || all / runs >= STREAM_TRIPS;
-}
-
-/* Runs that are missing until it is hot. One that is part of a fast copy is: its runs there are not counted. */
-static uint32_t cold(const struct bt *bt, const struct bt_block *b)
-{
-	uint32_t runs = b ? bt->heat[b - bt->block] : UINT32_MAX;
-
-	return runs == BT_HEAT_NEVER || (b && b->members) ? 0 : runs; /* it has been, and may be the one at hand */
-}
-
-/* How far RSP is from where it was when the path began, before its last instruction; false: that is not known. */
-static bool stack_moved(const struct translation *t, const struct plan *plan, int64_t *by)
-{
-	int width = (int)t->width;
-
-	*by = 0;
-	for (unsigned n = 0; n + 1 < plan->steps; n++) {
-		const struct insn *i = &t->insns[n];
-		switch (i->op) {
-		case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: case X86_OP_PUSH_SREG: *by -= width; break;
-		case X86_OP_POP: case X86_OP_POPFQ: case X86_OP_POPFD: *by += width; break;
-		case X86_OP_RET: *by += width + (i->form == FORM_I ? (int)(i->imm & 0xffff) : 0); break;
-		case X86_OP_ADD: case X86_OP_SUB:
-			if (i->dst == RSP * 8 && i->form != FORM_MR && i->form != FORM_MI) {
-				if (i->form != FORM_RI)
-					return false;
-				*by += i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
-			}
-			break;
-		case X86_OP_LEAVE: case X86_OP_ENTER: case X86_OP_XCHG:
-			return false;
-		default:
-			if (i->dst == RSP * 8 && (i->op == X86_OP_MOV || i->op == X86_OP_LEA || i->op == X86_OP_AND))
-				return false;
-		}
-	}
-	return true;
-}
-
-/* Where the return at the path's end will lead: back to its call, or to what is on the stack now. A guess: 0, if there is none. */
-static uint64_t returns_to(const struct translation *t, const struct plan *plan)
-{
-	uint64_t rsp = t->bt->vcpu->core.cpu.gpr[RSP], value = 0;
-	unsigned depth = 0;
-	int64_t by;
-
-	for (unsigned n = plan->steps - 1; n--;) {
-		const struct bt_insn *rec = &t->bt->insn[plan->step[n].id];
-		const struct bt_block *b = &t->bt->block[rec->block];
-		depth += t->insns[n].op == X86_OP_RET;
-		if (t->insns[n].op == X86_OP_CALL && !depth--)
-			return b->rip + b->bytes;
-	}
-	if (!stack_moved(t, plan, &by) || !bt_table_peek(t->bt, (rsp + (uint64_t)by) & size_mask(t->width), t->width, &value))
-		return 0;
-	return t->block->anywhere ? t->block->rip + (value - bt_block_rip(t->bt, t->block)) : value;
-}
-
-/* Where t->block most often goes on, as far as that is known; NULL: it ends there. */
-static struct bt_block *successor(const struct translation *t, const struct plan *plan)
-{
-	const struct bt_insn *last = last_of(t->bt, t->block);
-	const struct insn *i = &t->insns[plan->steps - 1];
-	struct bt_block *taken, *next;
-
-	if (last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
-		return NULL;
-	next = at(t, flow_next(t, i));
-	if (last->resumes)
-		return next;
-	if (i->op == X86_OP_RET)
-		return at(t, returns_to(t, plan));
-	if (i->form != FORM_I || !(is_branch(i) || i->op == X86_OP_JMP || i->op == X86_OP_CALL))
-		return NULL;
-	taken = at(t, flow_target(t, i));
-	return is_branch(i) && cold(t->bt, next) < cold(t->bt, taken) ? next : taken;
-}
-
-static unsigned times(const struct plan *plan, uint32_t block)
-{
-	unsigned count = 0;
-
-	for (unsigned n = 0; n < plan->blocks; n++)
-		count += plan->path[n] == block;
-	return count;
-}
-
-/* Of the bytes that the plain copy was made of. False: behind it the plain copy goes on. */
-static bool add_steps(struct translation *t, struct plan *plan, const struct bt_block *b)
-{
-	const struct bt *bt = t->bt;
-
-	plan->path[plan->blocks++] = (uint32_t)(b - bt->block);
-	for (unsigned n = 0; n < b->count; n++) {
-		const struct bt_insn *rec = &bt->insn[b->insn + n];
-		unsigned at = plan->steps++;
-		plan->step[at] = (struct step){ .id = b->insn + n };
-		t->insns[at] = (struct insn){ .offset = rec->offset, .index = (uint8_t)n };
-		x86_memo_decode(bt->memo, &t->insns[at], &t->shapes[at], &t->shaped[at], bt_block_bytes(bt, b) + rec->offset, b->bytes - rec->offset,
-				b->mode);
-		if (rec->calls_exec || rec->trouble & BT_SITE_GIVEN_UP)
-			return false;
-	}
-	return true;
-}
-
-/* As many as there is room for. */
-static unsigned steps_most(const struct bt *bt)
-{
-	return MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
-}
-
-/* A loop of one block is a path of its own. In another path it goes round as often as it mostly does, if that is known. Any other loop is
- * followed wherever it is met: so its groups are those of the code around it. */
-static void find_path(struct translation *t, struct plan *plan)
-{
-	struct bt *bt = t->bt;
-	struct bt_block *head = t->block, *next;
-	unsigned rounds = 1, trips = 1, most = steps_most(bt);
-
-	plan->blocks = plan->steps = plan->groups = 0;
-	while (add_steps(t, plan, t->block)) {
-		next = is_loop(t, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
-		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > most)
-			break;
-		if (is_loop(t, head) ? next != head : is_loop(t, next) && !next->trips)
-			break;
-		if (next == head && rounds++ == (is_loop(t, head) && head->trips ? head->trips : ROUNDS_MAX))
-			break;
-		if (next != head && next != t->block && times(plan, (uint32_t)(next - bt->block)) >= ROUNDS_MAX)
-			break;
-		if (next != t->block)
-			trips = 1;
-		plan->step[plan->steps - 1].last = true;
-		t->block = next;
-	}
-	t->block = head;
-}
-
-/* A loop that mostly goes round often: several rounds at once, as many as a power of two, and single ones. */
-static void find_rounds(const struct translation *t, struct plan *plan)
-{
-	unsigned round = t->block->count, most = steps_most(t->bt), rounds = ROUNDS_MAX;
-	const struct bt_insn *last = last_of(t->bt, t->block);
-
-	if (!is_loop(t, t->block) || t->block->trips || last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
-		return;
-	while (rounds * round > plan->steps || (rounds + 1) * round + LOOP_ROOM > most)
-		rounds /= 2;
-	if (rounds < 2)
-		return;
-	plan->blocks = rounds;
-	plan->steps = rounds * round;
-	plan->step[plan->steps - 1].last = false;
-	plan->round = round;
-}
-
-/* --- the copy --- */
-
 static void place(struct translation *t, unsigned *places)
 {
 	t->bt->place[t->bt->places + *places] = (struct bt_place){ t->e.at, t->id };
@@ -247,23 +28,122 @@ static void poll(struct translation *t, const struct bt_block *next)
 	memory_jump_if_zero(t, (struct stub){ .kind = STUB_POLL, .exit = next->insn });
 }
 
+/* --- calls that are open --- */
+
+/* By how much an instruction moves RSP; false: that is not known. (It is a guess: nothing depends on it but what the host's processor expects.) */
+static bool stack_moves(const struct translation *t, const struct insn *i, int64_t *by)
+{
+	int width = (int)t->width;
+
+	*by = 0;
+	switch (i->op) {
+	case X86_OP_PUSH: case X86_OP_CALL: case X86_OP_PUSHFQ: case X86_OP_PUSHFD: case X86_OP_PUSH_SREG: *by = -width; return true;
+	case X86_OP_POP: *by = width; return i->dst != RSP * 8;
+	case X86_OP_POPFQ: case X86_OP_POPFD: *by = width; return true;
+	case X86_OP_RET: *by = flow_released(t, i); return true;
+	case X86_OP_LEAVE: case X86_OP_ENTER: case X86_OP_XCHG: return false;
+	case X86_OP_CMP: case X86_OP_TEST: return true;
+	default: break;
+	}
+	if (i->dst != RSP * 8 || i->form == FORM_MR || i->form == FORM_MI)
+		return true;
+	if (i->op == X86_OP_LEA && i->base == RSP * 8 && i->scaled >= 16 * 8)
+		*by = i->disp;
+	else if (i->form == FORM_RI && (i->op == X86_OP_ADD || i->op == X86_OP_SUB))
+		*by = i->op == X86_OP_ADD ? (int64_t)i->imm : -(int64_t)i->imm;
+	else
+		return false;
+	return true;
+}
+
+/* The processor, and the guest's returns, expect to come back to the calls that are open: the path is left. `moved`: by how much the path has moved RSP. */
+static void expect_returns(struct translation *t, unsigned open, int64_t moved)
+{
+	struct bt_block *block = t->block;
+	unsigned most = OPEN_MAX, last[OPEN_MAX], count = 0;
+
+	for (; open != OPEN_NONE && count < most; open = t->open[open].outer)
+		last[count++] = open;
+	while (count--) {
+		const struct open_call *o = &t->open[last[count]];
+		t->block = &t->bt->block[o->block];
+		flow_expect_return(t, o->next, (int32_t)(o->at - moved));
+	}
+	t->block = block;
+}
+
+void hot_leave(struct translation *t, const struct stub *s)
+{
+	struct bt_block *block = t->block;
+
+	t->id = s->insn;
+	t->block = &t->bt->block[s->exit];
+	if (s->kind == STUB_LEAVE) {
+		expect_returns(t, s->open, s->moved);
+		flow_exit(t, -1, s->rip);
+	} else if (s->open != OPEN_NONE) {
+		flow_save_target(t);
+		expect_returns(t, s->open, s->moved);
+		flow_elsewhere(t, true);
+	} else {
+		flow_elsewhere(t, false);
+	}
+	t->block = block;
+}
+
+static struct stub leaving(const struct translation *t, enum stub_kind kind, uint64_t target)
+{
+	return (struct stub){ .kind = (uint8_t)kind, .open = (uint8_t)t->inner, .moved = (int32_t)t->moved, .rip = target,
+			      .exit = (uint32_t)(t->block - t->bt->block) };
+}
+
+/* The path is left if that condition holds. */
+static void leave_if(struct translation *t, int cc, uint64_t target)
+{
+	if (t->inner == OPEN_NONE) {
+		flow_exit(t, cc, target);
+		return;
+	}
+	unsigned stub = stub_add(t, leaving(t, STUB_LEAVE, target));
+	t->stub[stub].fix = emit_jump(&t->e, cc);
+}
+
+/* What an instruction of the path does to RSP, and to the calls that are open. */
+static void follow_stack(struct translation *t, const struct insn *i)
+{
+	int64_t by;
+
+	if (i->op == X86_OP_RET && t->inner != OPEN_NONE)
+		t->inner = t->open[t->inner].outer;
+	if (!stack_moves(t, i, &by) || !fits32(t->moved + by)) {
+		t->inner = OPEN_NONE; /* they are where nobody knows */
+		by = 0;
+	}
+	t->moved += by;
+	if (i->op != X86_OP_CALL || t->opened == ARRAY_SIZE(t->open))
+		return;
+	t->open[t->opened] = (struct open_call){ .block = (uint32_t)(t->block - t->bt->block), .next = flow_next(t, i), .at = t->moved, .outer = (uint8_t)t->inner };
+	t->inner = t->opened++;
+}
+
+/* --- the copy --- */
+
 /* The branch from one block of the path to the next. */
 static void go_on(struct translation *t, const struct bt_block *next)
 {
 	const struct insn *i = t->insn;
 
 	t->tight = t->too_far = false;
+	follow_stack(t, i);
 	memory_room_for(t, 80); /* nobody looks behind this whether the short jumps reach an island */
 	if (t->rec->resumes)
 		translate_insn(t);
-	else if (i->op == X86_OP_CALL)
-		flow_push_next(t, i);
-	else if (i->op == X86_OP_RET)
-		flow_return_to(t, i, next->rip);
-	else if (i->op != X86_OP_JMP && bt_block_beside(t->bt, t->block, flow_target(t, i)) == next)
-		flow_exit(t, (i->opcode & 15) ^ 1, flow_next(t, i));
-	else if (i->op != X86_OP_JMP)
-		flow_exit(t, i->opcode & 15, flow_target(t, i));
+	else if (!flow_is_branch(i))
+		flow_go_on(t, i, next->rip, leaving(t, STUB_ELSEWHERE, 0));
+	else if (bt_block_beside(t->bt, t->block, flow_target(t, i)) == next)
+		leave_if(t, (i->opcode & 15) ^ 1, flow_next(t, i));
+	else
+		leave_if(t, i->opcode & 15, flow_target(t, i));
 	assert(!t->too_far);
 }
 
@@ -297,10 +177,17 @@ static bool write_steps(struct translation *t, unsigned *places, unsigned count)
 		t->shape = t->shaped[t->step] ? &t->shapes[t->step] : NULL;
 		t->e.wrote = t->e.wrote_x = false;
 		place(t, places);
-		if (s->last || again)
+		if (s->last || again) {
 			go_on(t, &t->bt->block[again ? *path : *++path]);
-		else
+		} else {
+			if (t->step + 1 == count && t->inner != OPEN_NONE) {
+				memory_island(t, true);
+				expect_returns(t, t->inner, t->moved);
+				t->held = t->second = GROUP_NONE;
+			}
 			goes_on = translate_insn(t);
+			follow_stack(t, t->insn);
+		}
 		if (s->last && !again)
 			arrive(t, &t->bt->block[*path]);
 		if (t->e.wrote)
@@ -316,7 +203,7 @@ static void write_path(struct translation *t, unsigned *places)
 {
 	struct bt_block *head = t->block;
 
-	if (write_steps(t, places, t->plan->steps) && last_of(t->bt, t->block)->resumes) {
+	if (write_steps(t, places, t->plan->steps) && bt_block_last(t->bt, t->block)->resumes) {
 		memory_room(t);
 		flow_exit(t, -1, flow_next(t, t->insn));
 	}
@@ -388,6 +275,9 @@ static void write_copy(struct translation *t, struct bt_fast *f)
 		t->stubs = t->shorts = t->ready = 0;
 		t->polled = false;
 		t->held = t->second = GROUP_NONE;
+		t->opened = 0;
+		t->inner = OPEN_NONE;
+		t->moved = 0;
 		f->places = 0;
 		translate_prologue(t);
 		if (t->plan->round)
@@ -433,13 +323,9 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	t.narrow = bt_mode_narrow(b->mode);
 	*f = (struct bt_fast){ .block = (uint32_t)(b - bt->block), .code = bt->code_used, .place = bt->places,
 			       .jump_entry = b->jump_entry, .entry = b->entry, .body = b->body };
-	bool often = count_trips(&t, b);
+	bool found = path_find(&t, &plan);
 	before.trips = b->trips;
-	find_path(&t, &plan);
-	plan.round = 0;
-	if (often)
-		find_rounds(&t, &plan);
-	if (bt->holder.has_changes) {
+	if (!found) {
 		bt->heat[b - bt->block] = 1;
 		return false;
 	}

@@ -24,8 +24,15 @@ static void clear(void **jump, unsigned size, const struct bt_jump_log *log, voi
 		jump[overflow ? n : log->slot[n]] = empty;
 }
 
+void bt_returns_clear(struct bt *bt, unsigned which)
+{
+	for (unsigned n = 0; n < BT_RETURN_COUNT; n++)
+		bt->state->returns[which][n] = (void *)(uintptr_t)bt_astray_entry;
+}
+
 void bt_jumps_clear(struct bt *bt, unsigned which)
 {
+	bt_returns_clear(bt, which);
 	clear(bt->state->jumps[which], BT_JUMP_COUNT, &bt->jumps_filled[which], (void *)(uintptr_t)bt_dispatch_entry);
 	clear(bt->state->seconds[which], BT_SECOND_COUNT, &bt->seconds_filled[which], (void *)(uintptr_t)bt_unknown_entry);
 	bt->jumps_filled[which].count = bt->seconds_filled[which].count = 0;

@@ -3,11 +3,16 @@
  * Shared by C and assembly; bt.c checks each against the struct. */
 #pragma once
 
-#define BT_STATE_SIZE 0x141000
-#define BT_JUMPS (-0x141000) /* host addresses by a hash of RIP, user code; then supervisor code */
-#define BT_SECONDS (-0x41000) /* the same by another hash, of addresses whose place there is taken */
+#define BT_STATE_SIZE 0x144000
+#define BT_JUMPS (-0x144000) /* host addresses by a hash of RIP, user code; then supervisor code */
+#define BT_SECONDS (-0x44000) /* the same by another hash, of addresses whose place there is taken */
+#define BT_RETURNS (-0x4000)  /* host addresses behind calls by a hash of RSP, user code; then supervisor code */
+#define BT_RETURN_RIPS (-0x2000) /* and the guest's return addresses, of code for any address */
 
 /* Farther away */
+#define BT_RETURN_MASKS (-2912) /* PEXT masks of RSP: the index in BT_RETURNS, 64-bit and other code */
+#define BT_ASTRAY (-2896)    /* entry of enter.S; and how often it was gone to */
+#define BT_ASTRAYS (-2888)
 #define BT_SECOND_MASK (-2880) /* PEXT mask of a CRC32: the index in BT_SECONDS */
 #define BT_SUPERVISOR (-2872) /* code is the supervisor's */
 #define BT_UNKNOWN (-2864)   /* entry of enter.S */
@@ -69,3 +74,4 @@
 
 #define BT_JUMP_BITS 16
 #define BT_SECOND_BITS 14
+#define BT_RETURN_BITS 9

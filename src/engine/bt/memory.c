@@ -357,6 +357,10 @@ void stubs_emit(struct translation *t)
 		case STUB_MISS:
 			miss_emit(t, s);
 			break;
+		case STUB_LEAVE:
+		case STUB_ELSEWHERE:
+			hot_leave(t, s);
+			break;
 		case STUB_EXEC:
 			argument(e, s->insn);
 			emit_jump_through(e, state_at(BT_EXEC));

@@ -170,6 +170,15 @@ static void print_times(const struct vm *vm, FILE *out)
 		row(out, "ns.", phases[n], SUM(ns[n]));
 }
 
+static uint64_t astray(const struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (unsigned n = 0; n < vm->config.cpus; n++)
+		sum += bt_of(vm->vcpu[n])->state->astrays;
+	return sum;
+}
+
 void bt_stats(struct vm *vm, FILE *out)
 {
 	fprintf(out, "bt.blocks %lu\nbt.instructions %lu\nbt.native %lu\nbt.guest_bytes %lu\nbt.host_bytes %lu\n", SUM(blocks), SUM(insns), SUM(native),
@@ -185,6 +194,7 @@ void bt_stats(struct vm *vm, FILE *out)
 	fprintf(out, "bt.table_flushes %lu\nbt.page_flushes %lu\nbt.interpreted %lu\n", SUM(table_flushes), SUM(page_flushes), SUM(steps));
 	row(out, "", "quick", SUM(quick));
 	row(out, "", "quick_dispatches", SUM(quick_dispatches));
+	row(out, "", "astray", astray(vm));
 	print_reasons(vm, out);
 	print_flushes(vm, out);
 	print_times(vm, out);

@@ -112,18 +112,6 @@ static uint64_t *entry_at(struct bt *bt, uint64_t logged)
 	return &bt->table[logged & 3][logged >> 2];
 }
 
-bool bt_table_peek(struct bt *bt, gva_t gva, unsigned size, uint64_t *value)
-{
-	enum tlb_kind kind = x86_tlb_kind(&bt->vcpu->core);
-	uint64_t delta = kind < BT_KINDS && x86_reachable(&bt->vcpu->core, gva) && !(gva & (size - 1)) ? bt->table[kind][index_of(gva)] : 0;
-	const void *at = (const void *)(uintptr_t)(gva + delta);
-
-	if (!delta || address_of(index_of(gva)) != (gva & X86_PAGE_MASK))
-		return false;
-	*value = size == 8 ? *(const uint64_t *)at : *(const uint32_t *)at;
-	return true;
-}
-
 static unsigned large_of(gva_t gva)
 {
 	return (unsigned)(gva >> 21 ^ gva >> 33) & (BT_LARGE_BITS - 1);

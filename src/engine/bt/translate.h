@@ -32,6 +32,8 @@ enum stub_kind {
 	STUB_PLAIN,   /* on with the plain copy */
 	STUB_RANGE,   /* a group that may reach into the next page: does it? */
 	STUB_POLL,    /* between two rounds of a loop: somebody wants the processor */
+	STUB_LEAVE,   /* a path is left where calls are open */
+	STUB_ELSEWHERE, /* the same, to an address in HOST_T */
 };
 struct stub {
 	uint8_t kind, log_size, alignment;
@@ -42,11 +44,13 @@ struct stub {
 	uint32_t back;
 	struct ea ea;
 	uint64_t rip;
+	uint8_t open;       /* the innermost call, and RSP: struct translation */
+	int32_t moved;
 };
 
 #define STEPS_MAX 384         /* of a fast copy */
 #define PATH_MAX 128
-#define STUBS_MAX (5 * STEPS_MAX + 2 * STREAMS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry), one where a block ends: tests/unit/bt_room.c */
+#define STUBS_MAX (4 * STEPS_MAX + (OPEN_MAX + 2) * PATH_MAX + 2 * STREAMS_MAX + 8) /* four an instruction (x87 state, FS, page end, entry); where a block ends, one that leads there, and its exits: tests/unit/bt_room.c */
 #define SHORTS_MAX 14
 
 struct pending {            /* a short jump to a stub that needs an island within its reach */
@@ -93,6 +97,16 @@ struct plan {
 	unsigned groups;
 };
 
+/* A call on the path of a fast copy whose return has not come yet. */
+struct open_call {
+	uint32_t block;
+	uint8_t outer;        /* the one around it, or OPEN_NONE */
+	uint64_t next;        /* where its return leads */
+	int64_t at;           /* where the return address is, from where RSP was when the path began */
+};
+#define OPEN_NONE 0xff
+#define OPEN_MAX 4u           /* so many are expected to return when the path is left */
+
 struct translation {
 	struct emit e;
 	struct bt *bt;
@@ -119,6 +133,9 @@ struct translation {
 	uint32_t ready;       /* groups whose host address is known */
 	uint32_t kept, wanted; /* those that are to be in their slots; those that were looked for there */
 	unsigned held, second; /* the groups whose host addresses are in HOST_T and in HOST_X, or GROUP_NONE */
+	struct open_call open[PATH_MAX];
+	unsigned opened, inner; /* calls so far; the innermost one that is open, or OPEN_NONE */
+	int64_t moved;        /* how far RSP is from where it was */
 };
 
 /* memory.c */
@@ -217,18 +234,31 @@ void translate_count(struct translation *, const struct bt_block *);
 /* system.c -- What a kernel needs often. False: the exec function has to do it. */
 bool system_emit(struct translation *, const struct insn *i);
 
+/* path.c -- The blocks of the fast copy of t->block, and their steps. False: code is changing. */
+bool path_find(struct translation *, struct plan *);
+
+/* hot.c -- Out of line: the path is left. */
+void hot_leave(struct translation *, const struct stub *);
+
 /* flow.c -- The end of a block, or a branch. False: the exec function has to do it. */
 bool flow_emit(struct translation *, const struct insn *i);
 void flow_exit(struct translation *, int cc, uint64_t target);
+/* A conditional jump by flags? */
+bool flow_is_branch(const struct insn *);
 /* Where a direct jump or call leads; where the next instruction stands. */
 uint64_t flow_target(const struct translation *, const struct insn *);
 uint64_t flow_next(const struct translation *, const struct insn *);
 /* Within the block's page, so that what stands there is known whatever the page is mapped at? */
 bool flow_in_page(const struct translation *, uint64_t target);
-/* A return but for its jump: HOST_T becomes where that leads. */
-bool flow_return(struct translation *, const struct insn *);
-/* A return that goes on behind this if it leads to this address, in the block's page. */
-void flow_return_to(struct translation *, const struct insn *, uint64_t rip);
-/* What a call does beside the jump. */
-void flow_push_next(struct translation *, const struct insn *);
+/* By how much a return moves RSP. */
+unsigned flow_released(const struct translation *, const struct insn *);
+/* A jump, call or return that goes on behind this if it leads to this address, in the block's page: one way for calls and returns on a path. If it leads
+ * elsewhere, the stub is next, with HOST_T as it is. */
+void flow_go_on(struct translation *, const struct insn *, uint64_t rip, struct stub otherwise);
+/* That jumps to it; meanwhile it may be saved. */
+void flow_save_target(struct translation *);
+void flow_elsewhere(struct translation *, bool saved);
+/* A call that is on the path of a fast copy, and its return is not: makes the processor, and the guest's return, expect to come to t->block's end, where `next` stands. by: from RSP to the return
+ * address. Uses HOST_T and HOST_X. */
+void flow_expect_return(struct translation *, uint64_t next, int32_t by);
 void flow_far(struct translation *, uint64_t target);
