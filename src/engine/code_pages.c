@@ -88,7 +88,7 @@ bool code_holder_add(struct code_holder *holder, gpa_t page)
 
 	if (!number_of(holder, page, &number))
 		return false;
-	if ((pages->mask[number] & bit_of(holder)) && (page_bits_get(m, number) & pages->model->bit))
+	if (code_holder_has(holder, page))
 		return false;
 	pthread_mutex_lock(&pages->lock);
 	before = atomic_fetch_or(&pages->mask[number], bit_of(holder));
@@ -97,6 +97,15 @@ bool code_holder_add(struct code_holder *holder, gpa_t page)
 	if (!watched)
 		watch(holder, number);
 	return !watched || !(before & bit_of(holder));
+}
+
+bool code_holder_has(const struct code_holder *holder, gpa_t page)
+{
+	const struct code_pages *pages = holder->pages;
+	uint64_t number;
+
+	return number_of(holder, page, &number) && (pages->mask[number] & bit_of(holder)) &&
+	       (page_bits_get(&pages->vm->memory, number) & pages->model->bit);
 }
 
 void code_holder_remove(struct code_holder *holder, gpa_t page)
@@ -131,12 +140,15 @@ void code_holder_catch_up(struct code_holder *holder)
 	if (!holder->has_changes)
 		return;
 	pthread_mutex_lock(&holder->lock);
-	if (holder->changes > CODE_CHANGES)
+	if (holder->changes > CODE_CHANGES || (holder->moved && !model->drop_moved))
 		model->drop_all(holder->vcpu);
-	else
+	else if (holder->moved)
+		model->drop_moved(holder->vcpu);
+	if (holder->changes <= CODE_CHANGES)
 		for (unsigned n = 0; n < holder->changes; n++)
 			model->drop(holder->vcpu, holder->changed[n].gpa, holder->changed[n].len);
 	holder->changes = 0;
+	holder->moved = false;
 	holder->has_changes = false;
 	pthread_mutex_unlock(&holder->lock);
 }
@@ -160,12 +172,15 @@ static void note(struct code_holder *holder, gpa_t gpa, uint64_t len)
 	holder->changes += holder->changes <= CODE_CHANGES;
 }
 
-/* `len` 0: everything. */
-static void post(struct code_holder *holder, gpa_t gpa, uint64_t len)
+enum post { POST_BYTES, POST_MOVED, POST_ALL };
+
+static void post(struct code_holder *holder, enum post what, gpa_t gpa, uint64_t len)
 {
 	pthread_mutex_lock(&holder->lock);
-	if (len)
+	if (what == POST_BYTES)
 		note(holder, gpa, len);
+	else if (what == POST_MOVED)
+		holder->moved = true;
 	else
 		holder->changes = CODE_CHANGES + 1;
 	holder->has_changes = true;
@@ -192,15 +207,25 @@ void code_pages_changed(struct code_pages *pages, gpa_t gpa, uint64_t len)
 		if (holder->vcpu == vcpu_current())
 			pages->model->drop(holder->vcpu, gpa, len);
 		else
-			post(holder, gpa, len);
+			post(holder, POST_BYTES, gpa, len);
+	}
+}
+
+static void post_to_all(struct code_pages *pages, enum post what)
+{
+	for (unsigned n = 0; n < pages->vm->config.cpus; n++) {
+		struct code_holder *holder = holder_of(pages, n);
+		if (holder)
+			post(holder, what, 0, 0);
 	}
 }
 
 void code_pages_changed_all(struct code_pages *pages)
 {
-	for (unsigned n = 0; n < pages->vm->config.cpus; n++) {
-		struct code_holder *holder = holder_of(pages, n);
-		if (holder)
-			post(holder, 0, 0);
-	}
+	post_to_all(pages, POST_ALL);
+}
+
+void code_pages_moved(struct code_pages *pages)
+{
+	post_to_all(pages, POST_MOVED);
 }

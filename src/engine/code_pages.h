@@ -19,6 +19,7 @@ struct code_holder {            /* a processor's */
 	pthread_mutex_t lock;                       /* guards the list below */
 	struct { gpa_t gpa; uint64_t len; } changed[CODE_CHANGES]; /* written by another thread, until this processor drops it */
 	unsigned changes;                           /* more than the list holds: everything */
+	bool moved;                                 /* pages may be others */
 	_Atomic bool has_changes;
 };
 
@@ -29,6 +30,7 @@ struct code_pages_model {       /* an engine's */
 	void (*protect)(struct vcpu *, uint64_t number);      /* at a safe point: forget every right to write this page of the memfd */
 	void (*drop)(struct vcpu *, gpa_t, uint64_t len);     /* own thread: the code of these bytes */
 	void (*drop_all)(struct vcpu *);                      /* own thread */
+	void (*drop_moved)(struct vcpu *);                    /* own thread: of pages that are elsewhere than they were; may be NULL: all */
 	void (*kick)(struct vcpu *);                          /* any thread: be soon where code_holder_catch_up is called */
 };
 
@@ -50,6 +52,8 @@ void code_holder_fini(struct code_holder *);
 /* The processor is going to derive code from the page: watched first, then read. True if it was not watched for this processor before, so
  * that what was read of it may be old. May leave by UNWIND_RESTART. Own thread. */
 bool code_holder_add(struct code_holder *, gpa_t page);
+/* Does the processor hold code of the page, so that it learns of writes to it? */
+bool code_holder_has(const struct code_holder *, gpa_t page);
 /* It holds no code of the page any more. Own thread, or at a safe point. */
 void code_holder_remove(struct code_holder *, gpa_t page);
 /* Bytes of code have just been read, and are newer, perhaps, than what this processor was told of: another one's store is seen before it is
@@ -62,5 +66,7 @@ void code_holder_catch_up(struct code_holder *);
 /* These bytes, which lie in one page, were written. Any thread. On the processor's own at once: the store that runs must see its effect on
  * the next instruction; others learn of it before their next round. */
 void code_pages_changed(struct code_pages *, gpa_t, uint64_t len);
-/* The map of memory is another: all code goes, by each processor's own thread, which may stand still in the middle of making some. */
+/* Any bytes may be others: all code goes, by each processor's own thread, which may stand still in the middle of making some. */
 void code_pages_changed_all(struct code_pages *);
+/* The map of memory is another: so goes the code of pages that are elsewhere now. */
+void code_pages_moved(struct code_pages *);

@@ -57,9 +57,11 @@ struct engine {
 	/* A page that carries PAGE_CODE, PAGE_TRANSLATED or PAGE_TRACED was written by someone else (DMA, another vCPU, the
 	 * loader). Any thread. */
 	void (*code_changed)(struct vm *, gpa_t, uint64_t len);
-	/* The map of regions is another: whatever was derived from the old one is to be dropped. At a safe point,
+	/* The map of regions is another, or bytes were written unseen: whatever was derived from the old ones is to be dropped. At a safe point,
 	 * or before the VM runs. 0 or -errno (then the VM is killed). */
 	int (*memory_changed)(struct vm *);
+	/* The same where it is the map alone: what was derived from pages that are where they were may stay. NULL: as memory_changed. */
+	int (*map_changed)(struct vm *);
 	/* A doorbell (vm/doorbell.h) is somewhere else now, or nowhere. Its device's lock is held, or it is a safe point. NULL: writes come over the bus. */
 	void (*doorbell)(struct vm *, const struct doorbell *);
 	int (*dirty_log)(struct vm *, const struct memory_region *, uint64_t *bitmap);

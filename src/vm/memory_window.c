@@ -189,7 +189,8 @@ static void free_retired(struct memory *m)
 
 static void tell(struct vm *vm, const struct engine *engine)
 {
-	int error = engine->memory_changed ? engine->memory_changed(vm) : 0;
+	int (*changed)(struct vm *) = engine->map_changed ? engine->map_changed : engine->memory_changed;
+	int error = changed ? changed(vm) : 0;
 
 	if (error)
 		vm_kill(vm, "engine %s cannot take the new map of memory: %s", engine->name, strerror(-error));

@@ -188,8 +188,14 @@ static void drop_all(struct vcpu *vcpu)
 	bt_cache_flush(bt_of(vcpu), BT_FLUSH_CHANGES);
 }
 
+static void drop_moved(struct vcpu *vcpu)
+{
+	bt_pages_moved(bt_of(vcpu));
+}
+
 static const struct code_pages_model pages_model = {
-	.bit = PAGE_TRANSLATED, .holder = holder_of, .standing = standing, .protect = protect, .drop = drop, .drop_all = drop_all, .kick = kick,
+	.bit = PAGE_TRANSLATED, .holder = holder_of, .standing = standing, .protect = protect, .drop = drop, .drop_all = drop_all,
+	.drop_moved = drop_moved, .kick = kick,
 };
 
 /* --- the machine --- */
@@ -307,12 +313,24 @@ static void code_changed(struct vm *vm, gpa_t gpa, uint64_t len)
 	code_pages_changed(&shared_of(vm)->pages, gpa, len);
 }
 
-static int memory_changed(struct vm *vm)
+static void flush_tables(struct vm *vm)
 {
 	for (unsigned n = 0; vm->vcpu && n < vm->config.cpus; n++)
 		if (vm->vcpu[n] && bt_of(vm->vcpu[n]))
 			bt_table_flush(bt_of(vm->vcpu[n]), FLUSH_ALL, 0);
+}
+
+static int memory_changed(struct vm *vm)
+{
+	flush_tables(vm);
 	code_pages_changed_all(&shared_of(vm)->pages);
+	return 0;
+}
+
+static int map_changed(struct vm *vm)
+{
+	flush_tables(vm);
+	code_pages_moved(&shared_of(vm)->pages);
 	return 0;
 }
 
@@ -360,6 +378,7 @@ const struct engine bt_engine = {
 	.tlb_flush = tlb_flush,
 	.code_changed = code_changed,
 	.memory_changed = memory_changed,
+	.map_changed = map_changed,
 	.stats = bt_stats,
 };
 ENGINE(bt_engine);

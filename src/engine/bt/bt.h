@@ -146,6 +146,7 @@ struct bt_page {                      /* guest-physical page that blocks were ma
 	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
 	uint32_t first, seconds;      /* index + 1 */
 	bool anywhere;                /* was seen at several linear addresses: new blocks are for any */
+	const uint8_t *host;          /* where it was when they were made; NULL: not the same for all */
 	uint64_t swept;               /* bt.evictions, when it last was looked through for blocks to be evicted */
 	uint64_t linear;              /* the page of their rip, one for all: so what is relative to RIP differs by what it seems to */
 	struct bt_page *next;
@@ -273,7 +274,7 @@ struct bt {
 
 	struct {
 		uint64_t guest_bytes, left[BT_WHYS][BT_CAUSES], flushed_table[FLUSH_WRITES + 1], flushed_cache[BT_FLUSH_CAUSES], ns[BT_PHASES];
-		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, invalidated, exits_, table_flushes, page_flushes;
+		uint64_t blocks, anywhere, doors, insns, native, bytes, dispatches, links, flushes, maps, invalidated, exits_, table_flushes, page_flushes;
 		uint64_t evicted, evicted_parts, evicting_ns, evicting_ns_most; /* blocks; the last two: how long that took */
 		uint64_t quick, quick_dispatches, misses, fills, faults, upgrades, steps, delegated, hot, hot_bytes, hot_loops, undefined;
 		uint64_t exec[X86_OP_COUNT];
@@ -331,6 +332,8 @@ void bt_exit_link(struct bt *, struct bt_exit *, struct bt_block *);
 /* The block has these entries from now on; what leads to it leads there. */
 void bt_entries_set(struct bt *, struct bt_block *, uint32_t jump_entry, uint32_t entry, uint32_t body);
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
+/* The map of memory is another: drops the blocks of pages that are elsewhere. */
+void bt_pages_moved(struct bt *);
 /* Drops the blocks of the page whose numbers are in this range, and forgets a page that has none left. */
 void bt_page_evict(struct bt *, gpa_t page, const struct bt_fill *first, const struct bt_fill *end);
 /* The exit leads nowhere any more. */

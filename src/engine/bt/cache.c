@@ -64,16 +64,19 @@ static struct bt_page **page_slot(struct bt *bt, gpa_t page)
 	return at;
 }
 
-static struct bt_page *page_get(struct bt *bt, gpa_t page)
+/* `host`: where a block is to be made from. */
+static struct bt_page *page_get(struct bt *bt, gpa_t page, const uint8_t *host)
 {
-	struct bt_page **slot = page_slot(bt, page);
+	struct bt_page **slot = page_slot(bt, page), *p = *slot;
 
-	if (!*slot) {
-		*slot = calloc(1, sizeof(**slot));
-		if (*slot)
-			(*slot)->page = page;
+	if (!p) {
+		*slot = p = calloc(1, sizeof(*p));
+		if (!p)
+			return NULL;
+		p->page = page;
 	}
-	return *slot;
+	p->host = !p->lines || p->host == host ? host : NULL;
+	return p;
 }
 
 static uint64_t lines_of(uint64_t first, uint64_t last)
@@ -188,7 +191,7 @@ static struct bt_block *build_crossing(struct bt *bt, struct bt_block *b, const 
 	x86_code_copy(bytes, first->host + offset, n);
 	x86_code_copy(bytes + n, second.host, 15);
 	b->second = second.page;
-	struct bt_page *p = page_get(bt, first->page), *q = page_get(bt, second.page);
+	struct bt_page *p = page_get(bt, first->page, first->host), *q = page_get(bt, second.page, second.host);
 	if (!p || !q || !bt_translate(bt, b, bytes, n + 15))
 		return NULL;
 	bt->blocks++;
@@ -204,7 +207,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
 	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
-	struct bt_page *page = page_get(bt, entry->page);
+	struct bt_page *page = page_get(bt, entry->page, entry->host);
 	if (!page)
 		return NULL;
 	page->anywhere |= wanted != HERE && elsewhere;
@@ -457,4 +460,14 @@ void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
 		gpa += n;
 		len -= n;
 	}
+}
+
+/* What is held was watched all the time: the page was nowhere else meanwhile. */
+void bt_pages_moved(struct bt *bt)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
+		for (struct bt_page *p = bt->pages[n]; p; p = p->next)
+			if (!p->host || p->host != memory_host(bt->vcpu->vm, p->page, X86_PAGE_SIZE) || !code_holder_has(&bt->holder, p->page))
+				bt_invalidate(bt, p->page, X86_PAGE_SIZE);
+	bt->stat.maps++;
 }

@@ -153,6 +153,7 @@ static void print_flushes(const struct vm *vm, FILE *out)
 		row(out, "table_flush.", tables[n], SUM(flushed_table[n]));
 	for (unsigned n = 0; n < BT_FLUSH_CAUSES; n++)
 		row(out, "cache_flush.", caches[n], SUM(flushed_cache[n]));
+	row(out, "", "maps", SUM(maps));
 	row(out, "", "evicted", SUM(evicted));
 	row(out, "evicted.", "parts", SUM(evicted_parts));
 	row(out, "evicted.", "ns", SUM(evicting_ns));
