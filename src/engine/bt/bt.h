@@ -316,6 +316,11 @@ void bt_table_protect(struct bt *, uint64_t number);
 /* cache.c -- blocks: finding, linking, dropping. Own thread. */
 int bt_cache_init(struct bt *);
 void bt_cache_fini(struct bt *);
+/* May a block at this address be for any? Then its direct jumps lead to canonical addresses wherever it is. */
+static inline bool bt_may_float(uint64_t rip, uint32_t mode)
+{
+	return (mode & MODE_USER) && (mode & MODE_CODE) == MODE_CODE64 && rip >= 4 * GiB && rip < BIT(47) - 4 * GiB;
+}
 /* The block at RIP, which is exact, translated if need be. Raises the fault of a fetch. NULL: what is there has to be interpreted.
  * from: the block in the same page that a jump from is to be linked, or NULL. */
 struct bt_block *bt_block_get(struct bt *, const struct bt_block *from);

@@ -100,12 +100,6 @@ static uint64_t linear_of(const struct x86_core *core, uint64_t rip)
 	return (core->mode & MODE_CODE) == MODE_CODE64 ? rip : (uint32_t)rip; /* flat: the base of CS is 0 */
 }
 
-/* May a block be for any address? Then its direct jumps lead to canonical addresses wherever it is. */
-static bool may_float(uint64_t rip, uint32_t mode)
-{
-	return (mode & MODE_USER) && (mode & MODE_CODE) == MODE_CODE64 && rip >= 4 * GiB && rip < BIT(47) - 4 * GiB;
-}
-
 /* The block at this address; *elsewhere: the same code was seen at another one. */
 static struct bt_block *look_up(struct bt *bt, gpa_t gpa, uint64_t rip, uint32_t mode, enum wanted wanted, bool *elsewhere)
 {
@@ -231,7 +225,7 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	struct fetch_entry entry = *x86_fetch_page(core, at);
 	gpa_t gpa = entry.page + (at & (X86_PAGE_SIZE - 1));
 	uint32_t mode = core->mode;
-	enum wanted wanted = !may_float(rip, mode) ? HERE : !from ? EITHER : from->anywhere ? ANYWHERE : HERE;
+	enum wanted wanted = !bt_may_float(rip, mode) ? HERE : !from ? EITHER : from->anywhere ? ANYWHERE : HERE;
 	bool elsewhere = false;
 	struct bt_block *b;
 

@@ -24,8 +24,8 @@ static bool keys_hold(const struct bt *bt, unsigned which, uint32_t mode)
 	return bt->generation[0] == core->mapping_generation && bt->generation[1] == core->supervisor_generation && bt->mode[which] == mode;
 }
 
-/* The block at this address and the entry by which a jump table leads to it, where that is known: its page was fetched from, and a door is among its last ones. */
-static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, bool second, uint32_t *code)
+/* The block at this address, where that is known: its page was fetched from. */
+static struct bt_block *find(const struct bt *bt, uint64_t rip, uint32_t mode)
 {
 	const struct x86_core *core = &bt->vcpu->core;
 	const struct fetch_entry *e = &core->fetch[(rip >> X86_PAGE_SHIFT) & (FETCH_ENTRIES - 1)];
@@ -35,17 +35,8 @@ static struct bt_block *find(struct bt *bt, uint64_t rip, uint32_t mode, bool se
 		return NULL;
 	for (uint32_t at = bt->hash[bt_bucket(gpa)]; at; at = bt->block[at - 1].same_hash) {
 		struct bt_block *b = &bt->block[at - 1];
-		if (b->gpa != gpa || b->mode != mode || b->second != ~0ULL || b->dead)
-			continue;
-		*code = b->jump_entry;
-		if (!second && !b->anywhere && b->rip == rip)
+		if (b->gpa == gpa && b->mode == mode && b->second == ~0ULL && !b->dead && (b->anywhere ? bt_may_float(rip, mode) : b->rip == rip))
 			return b;
-		uint32_t door = second || b->anywhere ? b->doors : 0;
-		for (unsigned n = 0; door && n < 4; n++, door = bt->door[door - 1].next)
-			if (bt_door_is(&bt->door[door - 1], rip, second)) {
-				*code = bt->door[door - 1].code;
-				return b;
-			}
 	}
 	return NULL;
 }
@@ -60,9 +51,12 @@ void *bt_quick_dispatch(struct bt_state *s)
 
 	if (bt->holder.has_changes || !keys_hold(bt, which, mode))
 		return NULL;
-	second = bt_jump_taken(bt, which, s->address);
-	b = find(bt, s->address, mode, second, &code);
+	b = find(bt, s->address, mode);
 	if (!b)
+		return NULL;
+	second = bt_jump_taken(bt, which, s->address);
+	code = second || b->anywhere ? bt_door_get(bt, b, s->address, second) : b->jump_entry;
+	if (!code)
 		return NULL;
 	bt_jump_put(bt, b, s->address, code, second);
 	bt->stat.quick_dispatches++;
@@ -305,9 +299,8 @@ static bool segments_stay(const struct x86_cpu *cpu)
 static struct bt_block *block_at_once(struct bt *bt, uint64_t rip, uint32_t mode)
 {
 	const struct bt_state *s = bt->state;
-	uint32_t code;
 
-	return *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0 ? find(bt, rip, mode, false, &code) : NULL;
+	return *(const volatile uint64_t *)&s->run_mask && (int64_t)s->count < 0 ? find(bt, rip, mode) : NULL;
 }
 
 static void *at_once(struct bt *bt, const struct bt_block *b)
