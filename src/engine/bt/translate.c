@@ -355,13 +355,25 @@ struct mark {
 	struct pending pending[SHORTS_MAX];
 };
 
-static struct mark mark(const struct translation *t)
+/* Word by word, as they were written: the host would wait until what it has just stored can be loaded otherwise. */
+static void copy_pending(struct pending *to, const struct pending *from, unsigned count)
 {
-	struct mark m = { .at = t->e.at, .exits = t->bt->exits, .shorts = t->shorts, .stubs = t->stubs, .ready = t->ready,
-			  .held = t->held, .second = t->second };
+	for (unsigned n = 0; n < count; n++) {
+		*(volatile uint32_t *)&to[n].where = from[n].where;
+		*(volatile unsigned *)&to[n].stub = from[n].stub;
+	}
+}
 
-	memcpy(m.pending, t->pending, sizeof(m.pending));
-	return m;
+static void mark(const struct translation *t, struct mark *m)
+{
+	m->at = t->e.at;
+	m->exits = t->bt->exits;
+	m->shorts = t->shorts;
+	m->stubs = t->stubs;
+	m->ready = t->ready;
+	m->held = t->held;
+	m->second = t->second;
+	copy_pending(m->pending, t->pending, t->shorts);
 }
 
 static void take_back(struct translation *t, const struct mark *m)
@@ -373,7 +385,7 @@ static void take_back(struct translation *t, const struct mark *m)
 	t->ready = m->ready;
 	t->held = m->held;
 	t->second = m->second;
-	memcpy(t->pending, m->pending, sizeof(m->pending));
+	copy_pending(t->pending, m->pending, m->shorts);
 	t->rec->access = BT_NO_ACCESS;
 }
 
@@ -389,7 +401,7 @@ bool translate_insn(struct translation *t)
 		return false;
 	}
 	for (unsigned tries = 0; tries < 2; tries++) {
-		start = mark(t);
+		mark(t, &start);
 		t->e.wrote = t->e.wrote_x = t->too_far = false;
 		t->rec->code = t->e.at;
 		done = native(t, t->insn);
