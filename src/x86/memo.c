@@ -8,26 +8,34 @@
 #include <string.h>
 #include "util/pages.h"
 #include "x86/cpu.h"
+#include "x86/exec.h"
 #include "x86/memo.h"
 
 #define MEMO_BITS 15
 
 enum { SIGN_EXTENDED, ZERO_EXTENDED, USELESS }; /* the immediate; or nothing may be copied */
 
+/* As much as a line of the host's cache: that it is mostly not there is what decoding costs. Of the instruction all but its values is kept from
+ * `op` on; its function as the distance from another one. */
+#define INSN_REST offsetof(struct insn, op)
+
 struct memo_entry {
 	uint64_t begin;     /* the bytes, behind them zeros */
-	uint32_t mode;
+	uint16_t mode;
 	uint8_t size;       /* how many; 0: an empty entry */
 	uint8_t disp, imm;  /* sizes */
 	uint8_t kind;
+	int16_t value;      /* the immediate of what has none, as of a shift by 1 */
+	int32_t exec;
 	struct x86_shape shape;
-	struct insn insn;
-};
+	uint8_t rest[sizeof(struct insn) - INSN_REST];
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct memo_entry) == 64 && INSN_REST == 3 * sizeof(uint64_t), "memo_entry");
 
 struct x86_memo {
 	const struct x86_model *model;
 	uint64_t misses;
-	struct memo_entry entry[1 << MEMO_BITS];
+	struct memo_entry entry[2 << MEMO_BITS];
 };
 
 struct x86_memo *x86_memo_new(const struct x86_model *model)
@@ -114,9 +122,15 @@ static uint64_t load_begin(const uint8_t *bytes, unsigned n)
 	return value & ~0ULL >> (64 - 8 * n);
 }
 
-static struct memo_entry *entry_of(struct x86_memo *memo, uint64_t begin, uint32_t mode)
+/* Two entries side by side, the later one first. */
+static struct memo_entry *pair_of(struct x86_memo *memo, uint64_t begin, uint32_t mode)
 {
-	return &memo->entry[((begin ^ (uint64_t)mode << 45) * 0x9e3779b97f4a7c15ULL) >> (64 - MEMO_BITS)];
+	return &memo->entry[((begin ^ (uint64_t)mode << 45) * 0x9e3779b97f4a7c15ULL) >> (64 - MEMO_BITS) << 1];
+}
+
+static bool is(const struct memo_entry *e, uint64_t begin, unsigned size, uint32_t mode)
+{
+	return e->begin == begin && e->mode == mode && e->size == size;
 }
 
 /* --- copies --- */
@@ -131,20 +145,24 @@ static int64_t load_value(const uint8_t *at, unsigned size, bool zero_extended)
 	return (int64_t)((uint64_t)value << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
+static unsigned length_of(const struct memo_entry *e)
+{
+	return e->rest[offsetof(struct insn, length) - INSN_REST];
+}
+
 static void copy(const struct memo_entry *e, struct insn *i, const uint8_t *bytes)
 {
 	uint16_t offset = i->offset;
 	uint8_t index = i->index;
 
-	*i = e->insn;
+	memcpy((char *)i + INSN_REST, e->rest, sizeof(e->rest));
 	i->offset = offset;
 	i->index = index;
-	if (e->disp)
-		i->disp = load_value(bytes + e->size, e->disp, false);
+	i->exec = (x86_exec_fn *)((uintptr_t)x86_exec_ud + (uintptr_t)(intptr_t)e->exec);
+	i->disp = e->disp ? load_value(bytes + e->size, e->disp, false) : 0;
 	if (e->disp && i->base == X86_GPR_RIP * 8)
 		i->disp += offset + i->length;
-	if (e->imm)
-		i->imm = (uint64_t)load_value(bytes + e->size + e->disp, e->imm, e->kind == ZERO_EXTENDED);
+	i->imm = (uint64_t)(e->imm ? load_value(bytes + e->size + e->disp, e->imm, e->kind == ZERO_EXTENDED) : e->value);
 }
 
 static bool holds(const struct memo_entry *e, const struct insn *decoded, const uint8_t *bytes)
@@ -164,8 +182,10 @@ static void learn(const struct x86_memo *memo, struct memo_entry *e, const struc
 	uint8_t other[15];
 
 	e->kind = USELESS;
-	e->insn = *i;
+	e->value = (int16_t)i->imm;
+	e->exec = (int32_t)((intptr_t)i->exec - (intptr_t)x86_exec_ud);
 	e->shape = *shape;
+	memcpy(e->rest, (const char *)i + INSN_REST, sizeof(e->rest));
 	if (i->length < e->size || shape->tail < e->size)
 		return;
 	e->disp = e->shape.tail - e->size;
@@ -201,6 +221,7 @@ unsigned x86_memo_decode(struct x86_memo *memo, struct insn *i, struct x86_shape
 	struct memo_entry *e;
 	unsigned size, length;
 	uint64_t begin;
+	bool known;
 
 	memcpy(first, bytes, MIN(available, sizeof(first)));
 	size = beginning(first, mode);
@@ -209,17 +230,19 @@ unsigned x86_memo_decode(struct x86_memo *memo, struct insn *i, struct x86_shape
 		return decode(memo, i, shape, has_shape, bytes, available, mode);
 	}
 	begin = load_begin(first, size);
-	e = entry_of(memo, begin, mode);
-	if (e->begin == begin && e->mode == mode && e->size == size && e->kind < USELESS && e->insn.length <= available) {
+	e = pair_of(memo, begin, mode);
+	known = is(e, begin, size, mode) || is(++e, begin, size, mode);
+	if (known && e->kind < USELESS && length_of(e) <= available) {
 		copy(e, i, bytes);
 		*shape = e->shape;
 		*has_shape = true;
-		return e->insn.length;
+		return length_of(e);
 	}
 	memo->misses++;
 	length = decode(memo, i, shape, has_shape, bytes, available, mode);
-	if (length && (e->begin != begin || e->mode != mode || e->size != size)) {
-		*e = (struct memo_entry){ .begin = begin, .mode = mode, .size = (uint8_t)size, .kind = USELESS };
+	if (length && !known) {
+		*e = e[-1];
+		*--e = (struct memo_entry){ .begin = begin, .mode = (uint16_t)mode, .size = (uint8_t)size, .kind = USELESS };
 		if (*has_shape)
 			learn(memo, e, i, shape, bytes);
 	}

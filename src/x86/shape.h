@@ -13,28 +13,29 @@ enum shape_kind {
 };
 
 struct shape_register {
-	uint8_t kind;    /* enum shape_kind */
-	uint8_t number;  /* 0 to 15; of AH to BH that of the whole register; of SHAPE_NONE the bits that stand in the encoding */
-	bool high;       /* AH, CH, DH, BH */
-	bool byte;       /* any 8-bit register */
-	bool written;
+	uint16_t kind : 3;    /* enum shape_kind */
+	uint16_t number : 4;  /* 0 to 15; of AH to BH that of the whole register; of SHAPE_NONE the bits that stand in the encoding */
+	bool high : 1;        /* AH, CH, DH, BH */
+	bool byte : 1;        /* any 8-bit register */
+	bool written : 1;
+	uint16_t zero : 6;
 };
 
-struct x86_shape {
-	bool vex;
-	uint8_t map;       /* opcode map: 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+struct x86_shape {         /* small: there are many of them */
+	uint16_t map : 2;      /* opcode map: 0 one byte, 1 0F, 2 0F38, 3 0F3A */
+	uint16_t prefix : 4;   /* SHAPE_66, ... that belong to the encoding */
+	bool vex : 1;
+	bool w : 1, l : 1;     /* REX.W or VEX.W; VEX.L */
+	bool has_modrm : 1;
+	bool has_memory : 1;   /* modrm.rm is memory */
+	bool has_vvvv : 1;
+	bool in_opcode : 1;    /* a register in the low bits of the opcode: op */
+	bool memory_read : 1, memory_written : 1;
+	bool other_memory : 1; /* it reaches memory that no operand in modrm names, or by more than one address */
 	uint8_t opcode;
-	uint8_t prefix;    /* SHAPE_66, ... that belong to the encoding */
-	bool w, l;         /* REX.W or VEX.W; VEX.L */
-	bool has_modrm;
-	bool has_memory;   /* modrm.rm is memory */
-	bool has_vvvv;
-	bool in_opcode;    /* a register in the low bits of the opcode: op */
-	struct shape_register reg, rm, vvvv, op;
 	uint8_t tail, tail_size; /* offset and size of what follows the displacement: immediates */
-	uint8_t memory_size; /* in bytes */
-	bool memory_read, memory_written;
-	bool other_memory;   /* it reaches memory that no operand in modrm names, or by more than one address */
+	uint8_t memory_size;     /* in bytes */
+	struct shape_register reg, rm, vvvv, op;
 	uint16_t implied;    /* general registers that it uses without naming them, bit n: register n */
 	uint16_t implied_written; /* those of them that it writes, or may write */
 };
