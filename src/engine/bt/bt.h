@@ -98,25 +98,26 @@ struct bt_exit {                      /* a direct jump within the page: it is pa
 	uint64_t rip;
 };
 
-struct bt_block {
+struct bt_block {                     /* what a search looks at is in one line of the host's cache */
 	gpa_t gpa, second;            /* second: page that its only instruction continues on, or ~0 */
 	uint64_t rip;
-	uint32_t mode;
+	uint16_t mode;
+	bool dead;
+	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is one of them */
+	uint32_t same_hash;           /* index + 1 */
 	uint32_t code, code_end;      /* offsets in the code cache */
 	uint32_t jump_entry, entry;   /* by the jump table: checks RIP; by a direct jump: counts, and leaves where asked */
 	uint32_t body;                /* of the first instruction */
 	uint32_t insn;                /* index of the first bt_insn */
 	uint16_t count, bytes;
-	bool dead;
 	bool in_table;                /* the jump table may lead to it (by doors it is known from them) */
 	uint8_t trips;                /* of a loop to its own start: how often it mostly goes round, if that is seldom and known; else 0 */
-	bool anywhere;                /* for any linear address of its page, which is in bt_state.page; rip is one of them */
-	uint32_t doors;               /* of such a block, index + 1 */
-	uint32_t same_hash, same_page, same_second; /* index + 1 */
+	uint32_t doors;               /* index + 1 */
+	uint32_t same_page, same_second; /* index + 1 */
 	uint32_t incoming;            /* exits that lead here, index + 1 */
 	uint32_t fast;                /* index + 1 of its fast copy, which the entries above then lead to */
 	uint32_t members;             /* of fast copies of other blocks, index + 1 */
-};
+} __attribute__((aligned(32)));
 
 #define BT_NO_BLOCK 0xffffffffu
 struct bt_door {                      /* how a block for any linear address is entered by a jump table, and any by the second one: for one address */

@@ -200,7 +200,7 @@ static struct bt_block *build(struct bt *bt, const struct fetch_entry *entry, gp
 
 	code_holder_add(&bt->holder, entry->page); /* watched first, then read */
 	struct bt_block *b = &bt->block[bt->blocks];
-	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = core->mode };
+	*b = (struct bt_block){ .gpa = gpa, .second = ~0ULL, .rip = core->cpu.gpr[X86_GPR_RIP], .mode = (uint16_t)core->mode };
 	struct bt_page *page = page_get(bt, entry->page, entry->host);
 	if (!page)
 		return NULL;
@@ -229,6 +229,7 @@ struct bt_block *bt_block_get(struct bt *bt, const struct bt_block *from)
 	bool elsewhere = false;
 	struct bt_block *b;
 
+	__builtin_prefetch(entry.host + (at & (X86_PAGE_SIZE - 1)));
 	if (full(bt))
 		bt_parts_advance(bt);
 	b = look_up(bt, gpa, rip, mode, wanted, &elsewhere);
