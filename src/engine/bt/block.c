@@ -113,23 +113,20 @@ void translate_prologue(struct translation *t)
 	struct emit *e = &t->e;
 	struct bt_block *b = t->block;
 	bool heats = !t->plan && b->second == ~0ULL;
-	uint32_t hot = e->at, poll;
+	uint32_t leave = e->at;
 
-	if (heats)
-		leave_by(e, b->insn, BT_HOT);
-	poll = e->at;
-	leave_by(e, b->insn, BT_POLL);
+	leave_by(e, b->insn, heats ? BT_HOT : BT_POLL);
 	if (!b->anywhere)
 		b->jump_entry = bt_check_emit(e, b->rip, BT_DISPATCH);
 	b->entry = e->at;
 	if (t->bt->counting) {
 		emit_load(e, HOST_T, state_at(BT_COUNT));
 		emit_pext(e, HOST_X, HOST_T, state_at(BT_RUN_MASK));
-		emit_patch_short(e, emit_short(e, 0xe3), poll);
+		emit_patch_short(e, emit_short(e, 0xe3), leave);
 		count(e, b);
 	} else {
 		emit_load(e, HOST_X, state_at(BT_RUN_MASK));
-		emit_patch_short(e, emit_short(e, 0xe3), poll);
+		emit_patch_short(e, emit_short(e, 0xe3), leave);
 	}
 	b->body = e->at;
 	if (!heats)
@@ -139,7 +136,7 @@ void translate_prologue(struct translation *t)
 	heat(t, 0x8b);
 	emit_lea32(e, HOST_X, operand_at(HOST_X, -1));
 	heat(t, 0x89);
-	emit_patch_short(e, emit_short(e, 0xe3), hot);
+	emit_patch_short(e, emit_short(e, 0xe3), leave);
 }
 
 /* --- the block --- */

@@ -38,7 +38,8 @@ struct bt_state {
 	uint64_t passes, rounds;
 	uint64_t group[8];
 	uint64_t fs_plain, gs_plain;
-	void *hot, *quick;
+	uint64_t count;               /* instructions, counted up from minus what may still run: below zero while it may */
+	void *quick;
 	uint64_t page, fpu_page;
 	void *poll, *unaligned[3];
 	uint64_t low_mask[3], offset_mask, cross_mask;
@@ -59,7 +60,7 @@ struct bt_state {
 	void *unaligned16;
 	uint64_t fpu_last_memory;
 	uint64_t run_mask;            /* sign bit; 0: leave at the next block */
-	uint64_t count;               /* instructions, counted up from minus what may still run: below zero while it may */
+	void *hot;
 	uint64_t page_mask[4];
 	uint64_t spill[3];
 	uint64_t fs_base, gs_base;

@@ -23,8 +23,8 @@
 #define BT_GROUP (-528)      /* host addresses of groups: group.c */
 #define BT_FS_PLAIN (-464)   /* 32-bit code: 0: accesses through the segment are for exec functions */
 #define BT_GS_PLAIN (-456)
-#define BT_HOT (-448)        /* entries of enter.S */
-#define BT_QUICK (-440)
+#define BT_COUNT (-448)
+#define BT_QUICK (-440)      /* entry of enter.S */
 #define BT_PAGE (-432)       /* linear address of the page that a block for any address runs at */
 #define BT_FPU_PAGE (-424)   /* the same, when the instruction that FIP tells of ran */
 #define BT_POLL (-416)
@@ -62,7 +62,7 @@
 
 /* Within reach of an 8-bit displacement: what hot code uses. Between them and RSP is room for one return address. */
 #define BT_RUN_MASK (-128)
-#define BT_COUNT (-120)
+#define BT_HOT (-120)        /* entry of enter.S */
 #define BT_PAGE_MASK (-112)  /* PEXT masks: page number and low 0, 1, 2, 3 bits, see table.c */
 #define BT_SPILL (-80)       /* the three guest registers that have no host register */
 #define BT_FS_BASE (-56)

@@ -375,12 +375,16 @@ static void *again(struct bt *bt, uint64_t rip, unsigned count)
 	return NULL;
 }
 
-/* The block has run often. */
+/* The block has run often; or it is not yet so, and somebody wants the processor. */
 void *bt_c_hot(struct bt_state *s, uint32_t insn)
 {
 	struct bt *bt = arrive(s);
 	struct bt_block *b = &bt->block[bt->insn[insn].block];
 
+	if (bt->heat[b - bt->block]) {
+		bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, b);
+		return NULL;
+	}
 	if (!bt_heat_room(bt)) {
 		uint64_t rip = bt_block_rip(bt, b);
 		bt_parts_advance(bt);
