@@ -165,6 +165,13 @@ void emit_table(struct emit *e, unsigned to, unsigned index, bool scaled)
 	emit_load(e, to, operand_sum(HOST_STATE, index, scaled ? 3 : 0, 0));
 }
 
+void emit_flags_from_ax(struct emit *e)
+{
+	emit8(e, 0x04); /* ADD AL, 127: OF */
+	emit8(e, 127);
+	emit8(e, 0x9e); /* SAHF */
+}
+
 void emit_store_constant(struct emit *e, int32_t field, uint32_t value)
 {
 	emit_op(e, false, 0xc7, 0, state_at(field));

@@ -71,6 +71,8 @@ void emit_sarx(struct emit *, bool w, unsigned to, unsigned from, unsigned count
 void emit_shrx32(struct emit *, unsigned to, unsigned from, unsigned count_reg);
 /* An entry of the delta table: to = [rsp + index * 8], or [rsp + index] */
 void emit_table(struct emit *, unsigned to, unsigned index, bool scaled);
+/* The flags out of AX, where LAHF and SETO AL have put them. */
+void emit_flags_from_ax(struct emit *);
 /* MOV of 32 bits to a field of struct bt_state */
 void emit_store_constant(struct emit *, int32_t field, uint32_t value);
 /* An operand at this offset from the start of the code cache, RIP-relative */

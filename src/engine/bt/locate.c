@@ -204,9 +204,7 @@ static void count_rounds(struct translation *t, unsigned at_once)
 	emit_op(e, false, 0x83, 4, operand_reg(HOST_T)); /* AND */
 	emit8(e, at_once - 1);
 	emit_store(e, state_at(BT_ROUNDS), HOST_T);
-	emit8(e, 0x04); /* ADD AL, 127: OF */
-	emit8(e, 0x7f);
-	emit8(e, 0x9e); /* SAHF */
+	emit_flags_from_ax(e);
 	emit_load(e, RAX, state_at(BT_SAVED));
 }
 

@@ -222,9 +222,7 @@ static bool popf(struct translation *t, const struct insn *i)
 	emit_op(e, false, 0xc1, 4, operand_reg(HOST_T)); /* SHL R15D, 8 */
 	emit8(e, 8);
 	emit_op(e, false, 0x0b, RAX, operand_reg(HOST_T)); /* OR: AH has the others */
-	emit8(e, 0x04); /* ADD AL, 127 */
-	emit8(e, 127);
-	emit8(e, 0x9e); /* SAHF */
+	emit_flags_from_ax(e);
 	emit_mov(e, RAX, HOST_X);
 	emit_op(e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, (int)t->width));
 	return true;
