@@ -104,8 +104,8 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(HELP) $(LIB)
 $(BUILD)/obj/x86/exec%.c.o $(BUILD)/obj/engine/interp/%.c.o: EXTRA := $(HOT)
 # Those of AVX hold 256 bits in a register; they run only where the host has AVX (x86/avx.h).
 $(BUILD)/obj/x86/exec_avx%.c.o: EXTRA := $(HOT) -mavx
-# Runs while the guest's vector registers are in the processor.
-$(addprefix $(BUILD)/obj/engine/bt/,quick.c.o door.c.o emit.c.o): EXTRA := -mgeneral-regs-only $(if $(SAN),-fno-sanitize=all)
+# They run while the guest's vector registers are in the processor.
+$(addprefix $(BUILD)/obj/engine/bt/,quick.c.o door.c.o emit.c.o fpu_last.c.o): EXTRA := -mgeneral-regs-only $(if $(SAN),-fno-sanitize=all)
 $(BUILD)/obj/%.o: src/%
 	@mkdir -p $(@D)
 	@echo "  cc     $<"
