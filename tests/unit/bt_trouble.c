@@ -2,7 +2,7 @@
 /* Stores that fault in the host. An instruction that keeps hitting pages of code is done by its exec function before long; one whose faults are the guest's own,
  * as that of a program whose pages are copied when they are written, is not. */
 #include "engine/bt/bt.h"
-#include "flat.h"
+#include "flat_vm.h"
 #include "vm_test.h"
 #include "bt_loop.h"
 
@@ -47,25 +47,20 @@ static void load(struct flat *f)
 	memcpy(flat_ram + CODE, code, sizeof(code));
 	memcpy(flat_ram + HANDLER, handler, sizeof(handler));
 	f->core.cpu.cr0 |= CR0_WP;
-	guest_write(vm, 0, flat_ram, MEMORY);
 }
 
-static void run(const struct flat *f, uint64_t from, uint64_t step)
+static void run(struct flat *f, uint64_t from, uint64_t step)
 {
-	struct vcpu *vcpu = vm->vcpu[0];
-	struct x86_cpu *cpu = &vcpu->core.cpu;
+	struct x86_cpu *cpu = &f->core.cpu;
 
-	vcpu_reset(vcpu, false);
-	*cpu = f->core.cpu;
 	cpu->gpr[RAX] = 0x12345678;
 	cpu->gpr[RCX] = COUNT;
 	cpu->gpr[RSI] = from;
 	cpu->gpr[R12] = step;
 	cpu->gpr[RSP] = STACK;
 	cpu->gpr[X86_GPR_RIP] = CODE;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
-	loop_run(vcpu);
-	vcpu_state(vcpu, X86_ALL_GROUPS);
+	flat_give(vm, f, MEMORY);
+	loop_run(vm->vcpu[0]);
 }
 
 static unsigned written(uint64_t from, uint64_t step)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "engine/bt/bt.h"
 #include "engine/kvm/kvm.h"
+#include "flat_vm.h"
 #include "system_case.h"
 #include "vm_test.h"
 #include "x86/paging.h"
@@ -126,11 +127,8 @@ static int one(uint64_t seed, uint64_t plain, bool print, enum system_what *what
 		vm = machine();
 	}
 	struct vcpu *vcpu = vm->vcpu[0];
-	guest_write(vm, 0, flat_ram, SYSTEM_MEMORY);
-	vcpu_reset(vcpu, false);
-	vcpu->core.cpu = f->core.cpu;
+	flat_give(vm, f, SYSTEM_MEMORY);
 	vcpu->core.cpu.gpr[X86_GPR_RIP] = CODE - 2;
-	vcpu_changed(vcpu, X86_ALL_GROUPS);
 	x86_mode_update(&vcpu->core);
 	if (engine != &kvm_engine && seed & 1)
 		warm(vcpu);
