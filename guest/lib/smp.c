@@ -10,6 +10,7 @@ static uint8_t ap_ist[CPUS_MAX][2][PAGE] __attribute__((aligned(4096)));
 static struct tss ap_tss[CPUS_MAX] __attribute__((aligned(64)));
 static void (*volatile ap_function)(unsigned);
 static volatile uint32_t ap_up;
+static unsigned started; /* by smp_start, the first included */
 
 static void load_tss(unsigned cpu)
 {
@@ -79,6 +80,7 @@ unsigned smp_start(unsigned count, void (*function)(unsigned))
 	apic_enable();
 	ap_function = function;
 	ap_up = 0;
+	started = count;
 	for (unsigned cpu = 1; cpu < count; cpu++)
 		smp_init(cpu);
 	smp_delay(1000000);
@@ -98,4 +100,35 @@ void smp_meet(unsigned count)
 	}
 	while (round == mine)
 		asm volatile("pause");
+}
+
+/* --- one job after another --- */
+
+static void (*volatile job)(unsigned cpu);
+
+void smp_work(unsigned cpu)
+{
+	for (;;) {
+		smp_meet(started);
+		job(cpu);
+		smp_meet(started);
+	}
+}
+
+void smp_begin(void (*function)(unsigned))
+{
+	job = function;
+	smp_meet(started);
+}
+
+void smp_end(void)
+{
+	smp_meet(started);
+}
+
+void smp_run(void (*function)(unsigned))
+{
+	smp_begin(function);
+	function(0);
+	smp_end();
 }

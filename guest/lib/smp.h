@@ -16,6 +16,11 @@ static inline unsigned cpu_index(void)
 /* smp.c -- Starts processors 1 to count - 1: each enables its APIC and calls the function, with interrupts off; what comes
  * back from it halts for good. How many of all came up in time, the first included. Those that run already are started again. */
 unsigned smp_start(unsigned count, void (*function)(unsigned cpu));
+/* For smp_start: one job after another, each on all processors at once, by smp_run on the first one; or on all others, between smp_begin and smp_end. */
+void smp_work(unsigned cpu);
+void smp_run(void (*job)(unsigned cpu));
+void smp_begin(void (*job)(unsigned cpu));
+void smp_end(void);
 /* INIT, or SIPI with this page as the vector, to one processor. */
 void smp_init(unsigned cpu);
 void smp_sipi(unsigned cpu, uint64_t page);

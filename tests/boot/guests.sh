@@ -61,7 +61,7 @@ for engine in $(all_engines); do
                         [[ $engine != step ]] || continue # 70 million instructions
                         run_guest "$engine" "$name"
                         ;;
-                smp)
+                smp | ipi)
                         [[ $engine != step ]] || continue # it takes a minute
                         run_guest "$engine" "$name" --cpus 4
                         ! counts "$engine" || run_guest "$engine" "$name" --cpus 4 --clock instructions
