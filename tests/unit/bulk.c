@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "bulk_case.h"
+#include "bulk_excuse.h"
 #include "integer_cases.h"
 #include "test.h"
 #include "x86/exec.h"
@@ -39,12 +40,6 @@ static struct row {
 static bool mode_works[3] = { true, false, false };
 static struct x86_core *core;
 static bool replaying; /* cases that are known to be harmless */
-
-struct outcome {
-	struct host_state state;
-	struct host_end end;
-	uint8_t data[HOST_DATA_SIZE];
-};
 
 /* --- which operations --- */
 
@@ -151,219 +146,10 @@ static void find_templates(void)
 				}
 }
 
-/* --- what processors do differently, and what we do not know --- */
-
-static bool faulted(const struct outcome *ours)
-{
-	return ours->end.vector != HOST_COMPLETED;
-}
-static bool is_amd(void)
-{
-	return __builtin_cpu_is("amd");
-}
-static bool dot_product(unsigned op)
-{
-	return op == X86_OP_DPPS || op == X86_OP_DPPD || op == X86_OP_VDPPS || op == X86_OP_VDPPD;
-}
-static void copy_mxcsr(uint32_t bits, const struct outcome *host, struct outcome *ours)
-{
-	ours->state.fx.mxcsr = (ours->state.fx.mxcsr & ~bits) | (host->state.fx.mxcsr & bits);
-}
-
-/* Each makes `ours` what it would be if it did as the host, where that is excused; the comparison decides. */
-static void excuse_dot_product(const struct outcome *host, struct outcome *ours)
-{
-	if (ours->end.vector == VECTOR_XM && dot_product(hosttwin_insn.op) && !is_amd())
-		copy_mxcsr(0x3f, host, ours);
-}
-static void excuse_mmx_fault(const struct outcome *host, struct outcome *ours)
-{
-	if (faulted(ours) && hosttwin_insn.flags & INSN_MMX) {
-		ours->state.fx.fsw = host->state.fx.fsw;
-		ours->state.fx.ftw = host->state.fx.ftw;
-		memcpy(ours->state.fx.st, host->state.fx.st, sizeof(host->state.fx.st));
-	}
-}
-static void excuse_cvtpi2ps(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.op != X86_OP_CVTPI2PS || !is_amd() || hosttwin_insn.form != FORM_RM)
-		return;
-	if (ours->end.vector == VECTOR_MF) {
-		*ours = *host;
-	} else {
-		ours->state.fx.fsw = host->state.fx.fsw;
-		ours->state.fx.ftw = host->state.fx.ftw;
-		memcpy(ours->state.fx.st, host->state.fx.st, sizeof(host->state.fx.st));
-	}
-}
-static void excuse_gather(const struct outcome *host, struct outcome *ours)
-{
-	const struct insn *i = &hosttwin_insn;
-	unsigned r = i->src / 16, step = i->ssize; /* the size of an element */
-
-	if (!faulted(ours) || i->form != FORM_RMR || i->op < X86_OP_VADDPD)
-		return;
-	for (unsigned n = step - 1; n < 32; n += step) { /* signs equal: then as the host */
-		uint8_t a = n < 16 ? host->state.fx.xmm[r][n] : host->state.avx.ymm_high[r][n - 16];
-		uint8_t b = n < 16 ? ours->state.fx.xmm[r][n] : ours->state.avx.ymm_high[r][n - 16];
-		if ((a ^ b) & 0x80)
-			return;
-	}
-	memcpy(ours->state.fx.xmm[r], host->state.fx.xmm[r], 16);
-	memcpy(ours->state.avx.ymm_high[r], host->state.avx.ymm_high[r], 16);
-}
-static void excuse_fcomi(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.op >= X86_OP_FCOMI && hosttwin_insn.op <= X86_OP_FUCOMIP && is_amd())
-		ours->state.fx.fsw = (uint16_t)((ours->state.fx.fsw & ~BIT(9)) | (host->state.fx.fsw & BIT(9)));
-}
-static void excuse_x87_pointers(const struct outcome *host, struct outcome *ours)
-{
-	const struct insn *i = &hosttwin_insn;
-	unsigned size = i->osize == 2 ? 8 : 16;
-	uint64_t at;
-
-	if (i->op != X86_OP_FNSTENV && i->op != X86_OP_FNSAVE)
-		return;
-	for (at = 0; at < HOST_DATA_SIZE && host->data[at] == ours->data[at]; at++)
-		;
-	if (at < HOST_DATA_SIZE) /* the pointers are one piece, in which the first difference lies */
-		for (unsigned n = 0; n < size && at + n < HOST_DATA_SIZE; n++)
-			ours->data[at + n] = host->data[at + n];
-}
-/* Ten bytes and more are several accesses, and so are BOUND's two limits: a later one can fault where the whole is refused first, or the other
- * way round. */
-static void excuse_pieces(const struct outcome *host, struct outcome *ours)
-{
-	unsigned op = hosttwin_insn.op, size = MAX(hosttwin_insn.size, hosttwin_insn.ssize);
-	bool several = op == X86_OP_BOUND || (op >= X86_OP_FADD && op <= X86_OP_FRSTOR && size >= 10);
-
-	if (several && faulted(ours) && (faulted(host) || hosttwin_insn.asize == 2)) /* or it goes on at the start of the segment */
-		*ours = *host;
-}
-static void excuse_alignment_first(const struct outcome *host, struct outcome *ours)
-{
-	if (ours->end.vector == VECTOR_SS && host->end.vector == VECTOR_GP && hosttwin_insn.op >= X86_OP_EMMS)
-		ours->end.vector = VECTOR_GP;
-}
-static void excuse_vex_w(const struct outcome *host, struct outcome *ours)
-{
-	bool dword = hosttwin_insn.op == X86_OP_VPEXTRD || hosttwin_insn.op == X86_OP_VPINSRD;
-
-	if (dword && is_amd() && host->end.vector == VECTOR_UD)
-		*ours = *host;
-}
-static void excuse_prefetch_register(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.op == X86_OP_NOP && hosttwin_insn.opcode == 0x0d && is_amd() && host->end.vector == VECTOR_UD)
-		*ours = *host;
-}
-static void excuse_environment_fault(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.size > 10 && hosttwin_insn.op >= X86_OP_FADD && host->end.vector == VECTOR_PF && ours->end.vector == VECTOR_PF &&
-	    !((host->end.address ^ ours->end.address) & X86_PAGE_MASK)) {
-		ours->end.address = host->end.address;
-		memcpy(ours->data, host->data, sizeof(host->data));
-	}
-}
-static void excuse_sha(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.op >= X86_OP_SHA1MSG1 && hosttwin_insn.op <= X86_OP_SHA256RNDS2 && is_amd() && ours->end.vector == VECTOR_GP)
-		*ours = *host;
-}
-static void excuse_masked_fault(const struct outcome *host, struct outcome *ours)
-{
-	bool maskmov = hosttwin_insn.op == X86_OP_MASKMOVQ || hosttwin_insn.op == X86_OP_MASKMOVDQU || hosttwin_insn.op == X86_OP_VMASKMOVDQU;
-
-	if (maskmov && (faulted(ours) || faulted(host)))
-		*ours = *host;
-}
-static void excuse_masked_wrap(const struct outcome *host, struct outcome *ours)
-{
-	unsigned op = hosttwin_insn.op;
-	bool masked = op == X86_OP_VMASKMOVPS || op == X86_OP_VMASKMOVPD || op == X86_OP_VPMASKMOVD || op == X86_OP_VPMASKMOVQ;
-	bool limit = host->end.vector == VECTOR_GP || host->end.vector == VECTOR_SS;
-
-	if (masked && is_amd() && limit && hosttwin_insn.asize != 8 && ours->end.vector == HOST_COMPLETED)
-		*ours = *host;
-}
-static void excuse_wide_source(const struct outcome *host, struct outcome *ours)
-{
-	if (hosttwin_insn.op == X86_OP_MOVSXD && hosttwin_insn.size == 2 && host->end.vector == VECTOR_PF)
-		*ours = *host;
-}
-static void excuse_misaligned_mode(const struct outcome *host, struct outcome *ours)
-{
-	bool load = hosttwin_insn.op == X86_OP_LDMXCSR || hosttwin_insn.op == X86_OP_VLDMXCSR;
-
-	if (load && ours->end.vector == VECTOR_GP && host->end.vector == HOST_COMPLETED && host->state.fx.mxcsr >> 16 == 2)
-		*ours = *host;
-}
-
-static struct excuse {
-	const char *name;
-	void (*as_host)(const struct outcome *host, struct outcome *ours);
-	unsigned count;
-} excuses[] = {
-	{ "DPPS, DPPD: the flags of which steps are there beside an unmasked exception (as on AMD's; SDM: open)", excuse_dot_product, 0 },
-	{ "whether registers became MMX registers before a fault: the manual leaves it open", excuse_mmx_fault, 0 },
-	{ "CVTPI2PS from memory neither enters MMX state nor waits for x87 exceptions (AMD; SDM: it does)", excuse_cvtpi2ps, 0 },
-	{ "the mask of a gather that faulted: AMD leaves elements that are to come as they were (SDM: all ones)", excuse_gather, 0 },
-	{ "FCOMI and its kin leave C1 (AMD; SDM: cleared)", excuse_fcomi, 0 },
-	{ "FIP, FDP and FOP in an environment: AMD restores them with an exception only, and saves selectors (our models do not)", excuse_x87_pointers, 0 },
-	{ "which bytes of an environment are written before it faults, and which is told of", excuse_environment_fault, 0 },
-	{ "operands of several accesses: which of them is refused first", excuse_pieces, 0 },
-	{ "an operand that is unaligned and beyond the limit of SS: #GP for the one or #SS for the other", excuse_alignment_first, 0 },
-	{ "VPEXTRD, VPINSRD with VEX.W in 32- and 16-bit code: #UD (AMD; SDM: W is ignored)", excuse_vex_w, 0 },
-	{ "0F 0D with a register: #UD (AMD; Intel: a NOP)", excuse_prefetch_register, 0 },
-	{ "SHA with an unaligned operand: AMD allows it (SDM: #GP)", excuse_sha, 0 },
-	{ "MASKMOVQ, MASKMOVDQU: bytes that are masked out may fault (SDM: implementation-specific)", excuse_masked_fault, 0 },
-	{ "VMASKMOVPS and its kin: masked elements around the end of a segment of 64 KiB are beyond the limit (AMD, Zen 5), or at its start (Zen 4)", excuse_masked_wrap, 0 },
-	{ "LDMXCSR of bit 17: MXCSR.MM (AMD's misaligned SSE mode, which no model offers; SDM: #GP)", excuse_misaligned_mode, 0 },
-	{ "MOVSXD r16 reads 32 bits (AMD; SDM: 16)", excuse_wide_source, 0 },
-};
-
-static bool same(const struct outcome *a, const struct outcome *b, uint32_t mode)
-{
-	unsigned registers = mode == MODE_CODE64 ? 16 : 8;
-	const struct x86_fxsave *x = &a->state.fx, *y = &b->state.fx;
-	bool error = a->end.vector == VECTOR_PF || a->end.vector == VECTOR_GP || a->end.vector == VECTOR_SS;
-
-	for (unsigned r = 0; r < registers; r++)
-		if (mode == MODE_CODE64 ? a->state.gpr[r] != b->state.gpr[r] : (uint32_t)a->state.gpr[r] != (uint32_t)b->state.gpr[r])
-			return false;
-	for (unsigned r = 0; r < 8; r++)
-		if (memcmp(x->st[r], y->st[r], 10))
-			return false;
-	return a->end.vector == b->end.vector && a->state.rip == b->state.rip && a->state.rflags == b->state.rflags &&
-	       (!error || a->end.error == b->end.error) && (a->end.vector != VECTOR_PF || a->end.address == b->end.address) &&
-	       !memcmp(x->xmm, y->xmm, sizeof(x->xmm)) && x->mxcsr == y->mxcsr && x->fcw == y->fcw && x->fsw == y->fsw && x->ftw == y->ftw &&
-	       (!host_has_avx || !memcmp(a->state.avx.ymm_high, b->state.avx.ymm_high, sizeof(a->state.avx.ymm_high))) &&
-	       !memcmp(a->data, b->data, sizeof(a->data));
-}
-
-/* Equal, once all that is excused is as on the host; `count`: who was needed. */
-static bool excused(const struct outcome *host, const struct outcome *ours, uint32_t mode, bool count)
-{
-	static struct outcome o;
-
-	o = *ours;
-	for (unsigned n = 0; n < ARRAY_SIZE(excuses); n++)
-		excuses[n].as_host(host, &o);
-	if (!same(host, &o, mode))
-		return false;
-	for (unsigned n = 0; n < ARRAY_SIZE(excuses) && count; n++) {
-		o = *ours;
-		excuses[n].as_host(host, &o);
-		excuses[n].count += memcmp(&o, ours, sizeof(o)) != 0;
-	}
-	return true;
-}
-
 /* --- running --- */
 
 /* The host may reach nothing but the test's memory; our side says where the case goes. */
-static bool is_safe(const struct outcome *ours)
+static bool is_safe(const struct bulk_outcome *ours)
 {
 	if (hosttwin_insn.op == X86_OP_INVALID)
 		return replaying; /* undefined to us: something else to the host, perhaps */
@@ -375,7 +161,7 @@ static bool is_safe(const struct outcome *ours)
 static unsigned long unsteady; /* cases of which the host gave two results */
 
 /* 1: the same, 0: not, -1: not run. */
-static int run_case(struct bulk_case *c, struct outcome *host, struct outcome *ours, bool count)
+static int run_case(struct bulk_case *c, struct bulk_outcome *host, struct bulk_outcome *ours, bool count)
 {
 	const struct insn i = bulk_decode(c, core);
 	unsigned mode = c->mode == MODE_CODE64 ? 0 : c->mode == MODE_CODE32 ? 1 : 2;
@@ -400,7 +186,7 @@ static int run_case(struct bulk_case *c, struct outcome *host, struct outcome *o
 		bulk_state(c, &host->state, core);
 		host->end = hostrun(&host->state, c->bytes, c->length, c->mode);
 		memcpy(host->data, (void *)HOST_DATA, HOST_DATA_SIZE);
-		if (same(host, ours, c->mode) || excused(host, ours, c->mode, count)) {
+		if (bulk_same(host, ours, c->mode) || bulk_excused(host, ours, c->mode, count)) {
 			unsteady += n > 0;
 			return 1;
 		}
@@ -421,7 +207,7 @@ static void print_bytes(const char *name, unsigned n, const uint8_t *host, const
 	printf("\n");
 }
 
-static void print_differences(const struct bulk_case *c, const struct outcome *h, const struct outcome *o)
+static void print_differences(const struct bulk_case *c, const struct bulk_outcome *h, const struct bulk_outcome *o)
 {
 	char text[128];
 
@@ -448,7 +234,7 @@ static void print_differences(const struct bulk_case *c, const struct outcome *h
 /* As plain as it can be and still fail. */
 static void shrink(struct bulk_case *c)
 {
-	static struct outcome host, ours;
+	static struct bulk_outcome host, ours;
 
 	for (unsigned bit = 0; bit < PLAIN_BITS; bit++) {
 		struct bulk_case smaller = *c;
@@ -474,7 +260,7 @@ static void failed(const struct bulk_case *c)
 
 static void replay(void)
 {
-	static struct outcome host, ours;
+	static struct bulk_outcome host, ours;
 	FILE *file = fopen("tests/bulk.cases", "r");
 	unsigned ran = 0, bad = 0, unreadable = 0;
 	char line[256];
@@ -585,7 +371,7 @@ static void table(bool print)
 
 static void fill_cell(unsigned op, unsigned mode, unsigned size, unsigned kind)
 {
-	static struct outcome host, ours;
+	static struct bulk_outcome host, ours;
 	const struct row *r = &rows[op];
 	struct bulk_case c;
 
@@ -625,7 +411,7 @@ static bool works(uint32_t mode)
 
 static void run_random(unsigned long cases, const char *only)
 {
-	static struct outcome host, ours;
+	static struct bulk_outcome host, ours;
 	unsigned list[X86_OP_COUNT], count = 0, bad = 0;
 	unsigned long ran = 0;
 	struct bulk_case c;
@@ -652,14 +438,12 @@ static void run_random(unsigned long cases, const char *only)
 	}
 	ok(!bad, "%lu cases of %u rows as on the host, %u not", ran, count, bad);
 	ok(hostrun_steady(unsteady, ran), "the host gives one result for one case");
-	for (unsigned n = 0; n < ARRAY_SIZE(excuses); n++)
-		if (excuses[n].count)
-			printf("# %u excused: %s\n", excuses[n].count, excuses[n].name);
+	bulk_excuses_print();
 }
 
 static int run_given(const char *text)
 {
-	static struct outcome host, ours;
+	static struct bulk_outcome host, ours;
 	struct bulk_case c;
 	int result;
 
