@@ -60,7 +60,7 @@ says "a word too many" 2 "not understood" run --kernel "$k" "$k"
 says "an unknown engine" 2 "did you mean interp" run --kernel "$k" --engine intrep
 says "an engine that is far from any" 2 "there is no engine" run --kernel "$k" --engine warp-drive
 says "an option that the engine does not have" 2 "engine kvm has no option 'foo'" run --kernel "$k" --engine kvm,foo
-says "a code cache that is too small" 2 "engine bt has no option 'cache=1M'; it has cache=SIZE, from 2M to 64M" run --kernel "$k" --engine bt,cache=1M
+says "a code cache that is too small" 2 "engine bt has no option 'cache=1M'; it has cache=SIZE, from 2M to 128M" run --kernel "$k" --engine bt,cache=1M
 says "options for an engine that has none" 2 "engine interp has no options" run --kernel "$k" --engine interp,irqchip=user
 says "an unknown processor" 2 "no processor model" run --kernel "$k" --cpu pentium-from-mars
 says "an unknown feature" 2 "did you mean .aes?" run --kernel "$k" --cpu v2,+aess

@@ -238,7 +238,7 @@ static int take_options(struct bt_vm *shared, const char *options)
 		if (!strncmp(word, "cache=", 6) && !option_size(word + 6, &shared->cache_size) && shared->cache_size >= BT_CODE_LEAST &&
 		    shared->cache_size <= BT_CODE_SIZE)
 			continue;
-		log_error("engine bt has no option '%s'; it has cache=SIZE, from 2M to 64M: of code that is kept for each processor", word);
+		log_error("engine bt has no option '%s'; it has cache=SIZE, from 2M to 128M: of code that is kept for each processor", word);
 		return -EINVAL;
 	}
 	return 0;

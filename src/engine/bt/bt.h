@@ -427,8 +427,8 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 /* Room that a block needs at most. */
 #define BT_BLOCK_ROOM 24576
 #define BT_DOOR_ROOM 80
-#define BT_CODE_SIZE (64u * MiB)      /* the most */
-#define BT_CODE_DEFAULT (32u * MiB)
+#define BT_CODE_SIZE (128u * MiB)     /* the most */
+#define BT_CODE_DEFAULT (64u * MiB)
 #define BT_CODE_LEAST (2u * MiB)      /* BT_FAST_ROOM has to be in a part */
 #define BT_INSNS_MAX (BT_CODE_SIZE / 16)
 #define BT_BLOCKS_MAX (BT_CODE_SIZE / 128)
