@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Code at the end of the canonical addresses: what runs on beyond it, and jumps and calls that lead there, from code that has run often and from code that
- * has not, after indirect jumps of many kinds, whose work must not be done again, and branches by RCX. SDM 1 3.3.7.1, 3A 6.15 */
+ * has not, after indirect jumps of many kinds, whose work must not be done again, branches by RCX, and returns. SDM 1 3.3.7.1, 3A 6.15 */
 #include "lib/guest.h"
 
 #define LAST 0x7ffffffff000ULL
@@ -27,6 +27,16 @@ static NAKED void called(void *code)
 	asm volatile("mov %rsp, %rbx; call *%rdi; ret");
 }
 
+/* What it calls returns to behind the end: an error of RET, which is not done then. */
+static NAKED void back(void *code)
+{
+	asm volatile("ret");
+}
+static NAKED void calls_back(void *code)
+{
+	asm volatile("lea back(%rip), %rdx; mov %rsp, %rbx; call *%rdi; ret");
+}
+
 /* At that address the fetch fails: #GP, of an instruction that there is none of. */
 static void beyond(const char *name, void (*how)(void *), void (*code)(void *), uint64_t rax)
 {
@@ -51,6 +61,18 @@ static void by_count(const char *name, void (*code)(void *), uint64_t rip, uint6
 		print("vector %d, RIP %lx, error %lx, RCX %lx\n", caught.vector, caught.frame.rip, caught.frame.error, caught.frame.rcx);
 }
 
+static void returns(const char *name, void (*code)(void *), uint64_t rip)
+{
+	unsigned right = 0;
+
+	for (unsigned n = 0; n < HOT; n++)
+		right += attempt(calls_back, (void *)code) == GP && caught.frame.rip == rip && caught.frame.error == 0 &&
+			 caught.frame.rsp == caught.frame.rbx - 16;
+	check_equal(right, HOT, name);
+	if (right != HOT)
+		print("vector %d, RIP %lx, error %lx, RSP %lx\n", caught.vector, caught.frame.rip, caught.frame.error, caught.frame.rsp);
+}
+
 int main(void)
 {
 	page = page_alloc();
@@ -66,5 +88,7 @@ int main(void)
 	by_count("LOOPE to beyond the end", PUT("\x31\xc9\xb1\x02\x39\xc9\xe1\x70"), BEYOND - 2, 2);
 	by_count("JRCXZ to beyond the end", PUT("\xb9\x00\x00\x00\x00\xe3\x70"), BEYOND - 2, 0);
 	by_count("JRCXZ that is not taken", PUT("\xb9\x01\x00\x00\x00\xe3\x70"), BEYOND, 1);
+	returns("RET to beyond the end, of a call there", PUT("\xff\xd2"), (uint64_t)back);
+	returns("RET to beyond the end, in the same page", PUT("\xeb\x01\xc3\xe8\xfa\xff\xff\xff"), BEYOND - 6);
 	guest_end();
 }

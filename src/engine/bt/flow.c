@@ -195,6 +195,8 @@ static void expect_return(struct translation *t, uint64_t next, int32_t by)
 	struct emit *e = &t->e;
 	uint32_t over;
 
+	if (t->width == 8 && !x86_canonical(next)) /* behind the last page: a return to it is that return's fault */
+		return;
 	return_index(t, by);
 	if (t->block->anywhere)
 		emit_store(e, operand_sum(HOST_STATE, HOST_X, 3, BT_RETURN_RIPS), HOST_T);
