@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A block: guest code from an address on, up to what must end it, and the host code for it: how it is entered, its instructions (translate.c), what is out
  * of line. */
+#include <assert.h>
 #include "engine/bt/translate.h"
 #include "util/log.h"
 
@@ -178,6 +179,7 @@ bool bt_translate(struct bt *bt, struct bt_block *b, const uint8_t *memory, unsi
 	}
 	stubs_emit(&t);
 	b->code_end = t.e.at;
+	assert(b->code_end <= bt->end.code);
 	bt->code_used = (uint32_t)align_up(t.e.at, 16);
 	bt->stat.blocks++;
 	bt->stat.insns += b->count;

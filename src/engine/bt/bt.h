@@ -438,7 +438,8 @@ void bt_give_site_up(struct bt *, struct bt_insn *);
 #define BT_PLACES_MAX (BT_CODE_SIZE / 32)
 #define BT_BLOCK_INSNS (BT_BLOCK_MAX * (2 + BT_INSN_KEPT) + 1) /* that a block takes at most, with its bytes and what is kept */
 #define BT_MEMBERS_MAX BT_BLOCKS_MAX
-#define BT_STEP_ROOM 512              /* an instruction of a fast copy needs less */
+#define BT_STEP_ROOM 512              /* an instruction of a fast copy needs less, */
+#define BT_LEAVE_ROOM 600             /* and what leaves it at the end of a block, where calls are open */
 #define BT_FAST_ROOM (96 * BT_STEP_ROOM) /* with less there is none; it is as long as there is room for */
 #define BT_CACHE_SIZE (BT_CODE_SIZE + BT_BLOCKS_MAX * (sizeof(uint32_t) + sizeof(uint64_t))) /* with what is behind it */
 #define BT_HEAT 4000                  /* runs until a block is hot */

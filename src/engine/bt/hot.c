@@ -333,6 +333,7 @@ bool bt_heat_up(struct bt *bt, struct bt_block *b)
 	t.plan = &plan;
 	write_copy(&t, f);
 	f->code_end = t.e.at;
+	assert(f->code_end <= bt->end.code); /* what is beyond may be running still */
 	uint32_t jump_entry = b->jump_entry, entry = b->entry, body = b->body;
 	*b = before;
 	note_members(bt, &plan);

@@ -135,10 +135,10 @@ static bool add_steps(struct translation *t, struct plan *plan, const struct bt_
 	return true;
 }
 
-/* As many as there is room for. */
-static unsigned steps_most(const struct bt *bt)
+/* Is there room for a path of so many? */
+static bool fits(const struct bt *bt, unsigned steps, unsigned blocks)
 {
-	return MIN(STEPS_MAX, (bt->end.code - bt->code_used) / BT_STEP_ROOM);
+	return steps <= STEPS_MAX && blocks <= PATH_MAX && steps * BT_STEP_ROOM + blocks * BT_LEAVE_ROOM <= bt->end.code - bt->code_used;
 }
 
 /* A loop of one block is a path of its own. In another path it goes round as often as it mostly does, if that is known. Any other loop is
@@ -147,12 +147,12 @@ static void follow(struct translation *t, struct plan *plan)
 {
 	struct bt *bt = t->bt;
 	struct bt_block *head = t->block, *next;
-	unsigned rounds = 1, trips = 1, most = steps_most(bt);
+	unsigned rounds = 1, trips = 1;
 
 	plan->blocks = plan->steps = plan->groups = 0;
 	while (add_steps(t, plan, t->block)) {
 		next = is_loop(t, t->block) && t->block != head ? trips++ < t->block->trips ? t->block : loop_exit(t, t->block) : successor(t, plan);
-		if (!next || cold(bt, next) > BT_HEAT || plan->blocks == PATH_MAX || plan->steps + next->count > most)
+		if (!next || cold(bt, next) > BT_HEAT || !fits(bt, plan->steps + next->count, plan->blocks + 1))
 			break;
 		if (is_loop(t, head) ? next != head : is_loop(t, next) && !next->trips)
 			break;
@@ -171,12 +171,12 @@ static void follow(struct translation *t, struct plan *plan)
 /* A loop that mostly goes round often: several rounds at once, as many as a power of two, and single ones. */
 static void find_rounds(const struct translation *t, struct plan *plan)
 {
-	unsigned round = t->block->count, most = steps_most(t->bt), rounds = ROUNDS_MAX;
+	unsigned round = t->block->count, rounds = ROUNDS_MAX;
 	const struct bt_insn *last = bt_block_last(t->bt, t->block);
 
 	if (!is_loop(t, t->block) || t->block->trips || last->calls_exec || last->trouble & BT_SITE_GIVEN_UP)
 		return;
-	while (rounds * round > plan->steps || (rounds + 1) * round + LOOP_ROOM > most)
+	while (rounds * round > plan->steps || !fits(t->bt, (rounds + 1) * round + LOOP_ROOM, rounds + 1))
 		rounds /= 2;
 	if (rounds < 2)
 		return;
