@@ -13,11 +13,13 @@ fi
 # mov eax,[0x100000]; lea ecx,[eax+esi]; mov ecx,3; 1: add dword [0x200000],5; dec ecx; jnz 1b; cpuid; out 0xf4,al
 kernel small '\xa1\x00\x00\x10\x00\x8d\x0c\x30\xb9\x03\x00\x00\x00\x83\x05\x00\x00\x20\x00\x05\x49\x75\xf6\x0f\xa2\xe6\xf4\xf4'
 
-# They run while the guest's vector registers are in the processor, so they may use none, and call each other only (and, before it is all over, assert).
+# They run while the guest's vector registers are in the processor, so they may use none, and call each other only (and, before it is all over, assert);
+# but for emit_again, which none of them calls.
 objects=("${DOPPEL%/*}"/obj/engine/bt/{quick,door,emit,fpu_last}.c.o)
 if [[ -e ${objects[0]} ]]; then
         equal 'quick functions use no vector registers' "$(objdump -d "${objects[@]}" | grep -cE '%[xyz]mm')" 0
-        equal 'quick functions call nobody else' "$(objdump -dr "${objects[@]}" | awk '/call .*\*/ { print } /R_X86_64_PLT32/ { sub(/[-+].*/, "", $3); print $3 }' | sort -u |
+        equal 'quick functions call nobody else' "$(objdump -dr "${objects[@]}" |
+                awk '/^[0-9a-f]+ </ { other = /<emit_again>/ } other { next } /call .*\*/ { print } /R_X86_64_PLT32/ { sub(/[-+].*/, "", $3); print $3 }' | sort -u |
                 comm -23 - <(nm --defined-only "${objects[@]}" | awk '{ print $3 } END { print "__assert_fail" }' | sort -u))" ''
 fi
 
