@@ -67,6 +67,7 @@ CHECK(BT_JUMPS, jumps);
 CHECK(BT_SECONDS, seconds);
 CHECK(BT_RETURNS, returns);
 CHECK(BT_RETURN_RIPS, return_rips);
+CHECK(BT_OVERWRITTEN, overwritten);
 CHECK(BT_RETURN_MASKS, return_masks);
 CHECK(BT_ASTRAY, astray);
 CHECK(BT_ASTRAYS, astrays);

@@ -27,7 +27,8 @@ struct bt_state {
 	void *seconds[2][BT_SECOND_COUNT];
 	void *returns[2][BT_RETURN_COUNT];
 	uint64_t return_rips[BT_RETURN_COUNT];
-	uint8_t pad[BT_RETURN_MASKS - BT_RETURN_RIPS - BT_RETURN_COUNT * sizeof(uint64_t)];
+	uint8_t pad[BT_OVERWRITTEN - BT_RETURN_RIPS - BT_RETURN_COUNT * sizeof(uint64_t)];
+	uint64_t overwritten;
 	uint64_t return_masks[2];
 	void *astray;
 	uint64_t astrays;

@@ -117,11 +117,22 @@ static void move_stack(struct translation *t, int32_t by)
 	emit_op(&t->e, t->width == 8, 0x8d, HOST_GUEST_RSP, operand_at(HOST_GUEST_RSP, by));
 }
 
-static void push_constant(struct translation *t, uint64_t value)
+/* What a push will have overwritten, in case that its call leads nowhere: then it has not happened. */
+static void save_overwritten(struct translation *t, struct operand top)
+{
+	unsigned scratch = top.base == HOST_T ? HOST_X : HOST_T;
+
+	emit_load(&t->e, scratch, top);
+	emit_store(&t->e, state_at(BT_OVERWRITTEN), scratch);
+}
+
+static void push_constant(struct translation *t, uint64_t value, bool saves)
 {
 	struct emit *e = &t->e;
 	struct operand top = memory_stack(t, -(int)t->width, t->width, true, ALIGNED);
 
+	if (saves && t->width == 8)
+		save_overwritten(t, top);
 	if (t->width == 4 || (fits32((int64_t)value) && !t->block->anywhere)) {
 		emit_op(e, t->width == 8, 0xc7, 0, top);
 		emit32(e, (uint32_t)value);
@@ -215,9 +226,9 @@ void flow_expect_return(struct translation *t, uint64_t next, int32_t by)
 }
 
 /* The return address is pushed. */
-static void push_next(struct translation *t, uint64_t next)
+static void push_next(struct translation *t, uint64_t next, bool saves)
 {
-	push_constant(t, next);
+	push_constant(t, next, saves);
 	if (!flow_in_page(t, next)) /* then what follows is too long to reach beyond */
 		memory_island(t, true);
 	expect_return(t, next, 0);
@@ -293,7 +304,7 @@ static bool call(struct translation *t, const struct insn *i)
 	if (i->form == FORM_I) {
 		if (t->width == 8 && !x86_canonical(target))
 			return false;
-		push_next(t, next);
+		push_next(t, next, false);
 		flow_exit(t, -1, target);
 		return true;
 	}
@@ -301,7 +312,7 @@ static bool call(struct translation *t, const struct insn *i)
 		return false;
 	if (i->form != FORM_R) /* what follows is too long to reach beyond */
 		memory_island(t, true);
-	push_next(t, next);
+	push_next(t, next, true);
 	reload_target(t, i);
 	note_target(t);
 	indirect(t);
@@ -377,7 +388,7 @@ void flow_go_on(struct translation *t, const struct insn *i, uint64_t rip, struc
 		memory_room_for(t, 80);
 	}
 	if (i->op == X86_OP_CALL)
-		push_constant(t, flow_next(t, i));
+		push_constant(t, flow_next(t, i), i->form != FORM_I);
 	if (i->form == FORM_I)
 		return;
 	if (i->op == X86_OP_CALL)

@@ -10,6 +10,7 @@
 #define BT_RETURN_RIPS (-0x2000) /* and the guest's return addresses, of code for any address */
 
 /* Farther away */
+#define BT_OVERWRITTEN (-2920) /* what stood where an indirect call has pushed its return address, 64-bit code */
 #define BT_RETURN_MASKS (-2912) /* PEXT masks of RSP: the index in BT_RETURNS, 64-bit and other code */
 #define BT_ASTRAY (-2896)    /* entry of enter.S; and how often it was gone to */
 #define BT_ASTRAYS (-2888)

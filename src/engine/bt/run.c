@@ -298,9 +298,11 @@ static void *undo_jump(struct bt *bt, struct bt_insn *rec)
 	struct insn i;
 
 	bt_insn_get(bt, rec, &i);
-	if (i.op == X86_OP_CALL)
+	if (i.op == X86_OP_CALL) {
+		bt->vcpu->core.cpu.gpr[X86_GPR_RIP] = bt_block_rip(bt, &bt->block[rec->block]);
 		*rsp += 8;
-	else if (i.op == X86_OP_RET)
+		x86_store64(&bt->vcpu->core, &i, *rsp - 8, bt->state->overwritten);
+	} else if (i.op == X86_OP_RET)
 		*rsp -= 8 + (i.form == FORM_I ? i.imm & 0xffff : 0);
 	return run_exec(bt, rec);
 }
