@@ -12,9 +12,7 @@ void x86_core_init(struct x86_core *core, const struct x86_env *env, const struc
 	core->model = model;
 	core->cpu.apic_id = apic_id;
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
-		core->tlbs[kind].used = true; /* memory that was never a TLB: the first flush fills all of it */
-	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
-		core->tlbs[kind].filled = TLB_LOG + 1;
+		core->tlbs[kind].log[0].filled = TLB_LOG + 1; /* memory that was never a TLB: the first flush fills all of it */
 	if (!core->tsc_khz)
 		core->tsc_khz = 1000000;
 	if (!core->cpus)

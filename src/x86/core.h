@@ -61,10 +61,10 @@ struct tlb_entry {
 };
 struct tlb_set {
 	struct tlb_entry read[TLB_ENTRIES], write[TLB_ENTRIES];
-	bool used; /* something was filled in since the last flush */
-	/* Which indices were, so that a flush costs what was filled; beyond TLB_LOG of them it clears all. */
-	uint16_t filled, log[TLB_LOG];
-	uint64_t global_read[TLB_ENTRIES / 64], global_write[TLB_ENTRIES / 64]; /* entries of global pages: a MOV to CR3 keeps them */
+	/* Which indices were filled in since the last flush, so that it costs what was; beyond TLB_LOG of them it clears all. [1]: those of global pages,
+	 * which a MOV to CR3 keeps, and so need not look at. */
+	struct { uint16_t filled, index[TLB_LOG]; } log[2];
+	uint64_t global_read[TLB_ENTRIES / 64], global_write[TLB_ENTRIES / 64]; /* entries of global pages: their indices are in log[1] */
 };
 /* Rights differ by privilege, so each has a set of its own; a change of privilege changes one pointer. */
 enum tlb_kind {

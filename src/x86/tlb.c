@@ -4,7 +4,7 @@
  * The TLB has one set for each kind of rights, so an entry means "this access, with these rights, goes to this host
  * address". It is not tagged with a PCID: to keep less than the guest allows is always right. Entries of global
  * pages (the kernel's) stay when the address space changes. A flush must be cheap, since every such change is one: a
- * set logs the indices that were filled, and a flush looks only at those.
+ * set logs the indices that were filled, those of global pages by themselves, and a flush looks only at those that it drops.
  *
  * What never enters the TLB, and so always comes here: devices, writes to ROM and to traced pages (decoded code),
  * first writes to a page whose D bit is clear, pages with a data breakpoint, and everything that needs an alignment
@@ -40,6 +40,21 @@ static unsigned index_of(gva_t gva)
 	return (gva >> X86_PAGE_SHIFT) & (TLB_ENTRIES - 1);
 }
 
+static bool bit_of(const uint64_t *bitmap, unsigned index)
+{
+	return bitmap[index / 64] >> (index % 64) & 1;
+}
+
+static void note(struct tlb_set *set, bool global, unsigned index)
+{
+	if (global && (bit_of(set->global_read, index) || bit_of(set->global_write, index)))
+		return;
+	if (set->log[global].filled < TLB_LOG)
+		set->log[global].index[set->log[global].filled] = (uint16_t)index;
+	if (set->log[global].filled <= TLB_LOG)
+		set->log[global].filled++;
+}
+
 static void fill(struct x86_core *core, enum tlb_kind kind, gva_t gva, bool write, bool global, uint8_t *page)
 {
 	struct tlb_set *set = &core->tlbs[kind];
@@ -47,11 +62,7 @@ static void fill(struct x86_core *core, enum tlb_kind kind, gva_t gva, bool writ
 	struct tlb_entry *e = write ? &set->write[index] : &set->read[index];
 	uint64_t *globals = write ? set->global_write : set->global_read, bit = BIT(index % 64);
 
-	if (set->filled < TLB_LOG)
-		set->log[set->filled] = (uint16_t)index;
-	if (set->filled <= TLB_LOG)
-		set->filled++;
-	set->used = true;
+	note(set, global, index);
 	globals[index / 64] = global ? globals[index / 64] | bit : globals[index / 64] & ~bit;
 	e->tag = gva & X86_PAGE_MASK;
 	e->delta = (uint64_t)(uintptr_t)page - e->tag;
@@ -423,44 +434,38 @@ const struct fetch_entry *x86_fetch_page(struct x86_core *core, gva_t rip)
 
 /* Flushing */
 
-static bool bit_of(const uint64_t *bitmap, unsigned index)
-{
-	return bitmap[index / 64] >> (index % 64) & 1;
-}
-
-/* Drops the entries at one index but, where asked, those of global pages. True when one is left. */
-static bool drop(struct tlb_set *set, unsigned index, bool keep_global)
+static void drop(struct tlb_set *set, unsigned index, bool keep_global)
 {
 	if (!keep_global || !bit_of(set->global_read, index))
 		set->read[index].tag = TLB_INVALID;
 	if (!keep_global || !bit_of(set->global_write, index))
 		set->write[index].tag = TLB_INVALID;
-	return set->read[index].tag != TLB_INVALID || set->write[index].tag != TLB_INVALID;
+}
+
+static void flush_log(struct tlb_set *set, bool global, bool keep_global)
+{
+	bool overflow = set->log[global].filled > TLB_LOG;
+	unsigned looked_at = overflow ? TLB_ENTRIES : set->log[global].filled;
+
+	for (unsigned n = 0; n < looked_at; n++)
+		drop(set, overflow ? n : set->log[global].index[n], keep_global);
+	set->log[global].filled = 0;
 }
 
 static void flush_set(struct tlb_set *set, bool keep_global)
 {
-	bool overflow = set->filled > TLB_LOG;
-	unsigned looked_at = overflow ? TLB_ENTRIES : set->filled;
-
-	set->filled = 0; /* the log is written anew behind the place where it is read */
-	for (unsigned n = 0; n < looked_at; n++) {
-		unsigned index = overflow ? n : set->log[n];
-		if (!drop(set, index, keep_global))
-			continue;
-		if (set->filled < TLB_LOG)
-			set->log[set->filled] = (uint16_t)index;
-		if (set->filled <= TLB_LOG)
-			set->filled++;
-	}
-	set->used = set->filled;
+	flush_log(set, false, keep_global);
+	if (keep_global)
+		return;
+	flush_log(set, true, false);
+	memset(set->global_read, 0, sizeof(set->global_read));
+	memset(set->global_write, 0, sizeof(set->global_write));
 }
 
 static void flush_sets(struct x86_core *core, bool keep_global)
 {
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++)
-		if (core->tlbs[kind].used)
-			flush_set(&core->tlbs[kind], keep_global);
+		flush_set(&core->tlbs[kind], keep_global);
 	core->large_filter[0] = 0;
 	if (!keep_global)
 		core->large_filter[1] = 0;
@@ -518,12 +523,19 @@ void x86_tlb_flush_writes(struct x86_core *core)
 		core->env->tlb_flush(core, FLUSH_WRITES, 0, 0);
 }
 
+static void drop_writes(struct tlb_set *set, bool global)
+{
+	bool overflow = set->log[global].filled > TLB_LOG;
+	unsigned looked_at = overflow ? TLB_ENTRIES : set->log[global].filled;
+
+	for (unsigned n = 0; n < looked_at; n++)
+		set->write[overflow ? n : set->log[global].index[n]].tag = TLB_INVALID;
+}
+
 void x86_tlb_drop_writes(struct x86_core *core)
 {
 	for (unsigned kind = 0; kind < TLB_KINDS; kind++) {
-		struct tlb_set *set = &core->tlbs[kind];
-		unsigned looked_at = !set->used ? 0 : set->filled > TLB_LOG ? TLB_ENTRIES : set->filled;
-		for (unsigned n = 0; n < looked_at; n++)
-			set->write[set->filled > TLB_LOG ? n : set->log[n]].tag = TLB_INVALID;
+		drop_writes(&core->tlbs[kind], false);
+		drop_writes(&core->tlbs[kind], true);
 	}
 }
