@@ -115,7 +115,8 @@ struct bt_block {                     /* what a search looks at is in one line o
 	bool in_table;                /* the jump table may lead to it (by doors it is known from them) */
 	uint8_t trips;                /* of a loop to its own start: how often it mostly goes round, if that is seldom and known; else 0 */
 	uint32_t doors;               /* index + 1 */
-	uint32_t same_page, same_second; /* index + 1 */
+	uint32_t same_page, same_second; /* the next one of its page, and of its second page, index + 1 */
+	uint32_t before_page, before_second;
 	uint32_t incoming;            /* exits that lead here, index + 1 */
 	uint32_t fast;                /* index + 1 of its fast copy, which the entries above then lead to */
 	uint32_t members;             /* of fast copies of other blocks, index + 1 */
@@ -146,11 +147,10 @@ struct bt_fill {                      /* how far the code cache and what belongs
 
 struct bt_page {                      /* guest-physical page that blocks were made from */
 	gpa_t page;
-	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated */
+	uint64_t lines;               /* bit n: bytes 64n to 64n + 63 were translated, and may be still */
 	uint32_t first, seconds;      /* index + 1 */
 	bool anywhere;                /* was seen at several linear addresses: new blocks are for any */
 	const uint8_t *host;          /* where it was when they were made; NULL: not the same for all */
-	uint64_t swept;               /* bt.evictions, when it last was looked through for blocks to be evicted */
 	uint64_t linear;              /* the page of their rip, one for all: so what is relative to RIP differs by what it seems to */
 	struct bt_page *next;
 };
@@ -342,8 +342,8 @@ void bt_entries_set(struct bt *, struct bt_block *, uint32_t jump_entry, uint32_
 void bt_invalidate(struct bt *, gpa_t, uint64_t len);
 /* The map of memory is another: drops the blocks of pages that are elsewhere. */
 void bt_pages_moved(struct bt *);
-/* Drops the blocks of the page whose numbers are in this range, and forgets a page that has none left. */
-void bt_page_evict(struct bt *, gpa_t page, const struct bt_fill *first, const struct bt_fill *end);
+/* Drops the block, whose part of the cache this is, and forgets a page that has none left. */
+void bt_block_evict(struct bt *, struct bt_block *, const struct bt_fill *first, const struct bt_fill *end);
 /* The exit leads nowhere any more. */
 void bt_exit_unlink(struct bt *, uint32_t exit);
 void bt_cache_flush(struct bt *, enum bt_flush_cause);

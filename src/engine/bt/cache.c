@@ -155,10 +155,14 @@ static void insert(struct bt *bt, struct bt_block *b, struct bt_page *first, str
 	b->same_hash = *bucket;
 	*bucket = number;
 	b->same_page = first->first;
+	if (b->same_page)
+		bt->block[b->same_page - 1].before_page = number;
 	first->first = number;
 	first->lines |= lines_of(offset, MIN(offset + b->bytes, X86_PAGE_SIZE) - 1);
 	if (second) {
 		b->same_second = second->seconds;
+		if (b->same_second)
+			bt->block[b->same_second - 1].before_second = number;
 		second->seconds = number;
 		second->lines |= lines_of(0, MAX(offset + b->bytes, X86_PAGE_SIZE + 1) - X86_PAGE_SIZE - 1);
 	}
@@ -328,14 +332,6 @@ void bt_entries_set(struct bt *bt, struct bt_block *b, uint32_t jump_entry, uint
 
 /* --- dropping --- */
 
-static void unlink_from(uint32_t *list, struct bt *bt, uint32_t number, size_t next)
-{
-	while (*list && *list != number)
-		list = (uint32_t *)((char *)&bt->block[*list - 1] + next);
-	if (*list)
-		*list = *(uint32_t *)((char *)&bt->block[number - 1] + next);
-}
-
 void bt_exit_unlink(struct bt *bt, uint32_t exit)
 {
 	uint32_t *at;
@@ -348,21 +344,18 @@ void bt_exit_unlink(struct bt *bt, uint32_t exit)
 	bt->exit[exit].to = 0;
 }
 
-/* What goes: blocks with bytes from first to last, among these; and exits, which need not lead elsewhere then. */
-struct doomed {
-	uint64_t first, last;
-	uint32_t block, block_end;
-	uint32_t exit, exit_end;
-};
-
-static void kill_block(struct bt *bt, struct bt_block *b, const struct doomed *d)
+/* Exits in this range go as well, and need not lead elsewhere. */
+static void kill_block(struct bt *bt, struct bt_block *b, const struct bt_fill *first, const struct bt_fill *end)
 {
 	void **jump = &bt->state->jumps[b->mode & MODE_USER ? 0 : 1][bt_jump_slot(b->rip)];
+	uint32_t *bucket = bucket_of(bt, b->gpa), number = (uint32_t)(b - bt->block) + 1;
 
-	unlink_from(bucket_of(bt, b->gpa), bt, (uint32_t)(b - bt->block) + 1, offsetof(struct bt_block, same_hash));
+	while (*bucket != number)
+		bucket = &bt->block[*bucket - 1].same_hash;
+	*bucket = b->same_hash;
 	for (uint32_t at = b->incoming; at; at = bt->exit[at - 1].next) {
 		bt->exit[at - 1].to = 0;
-		if (at - 1 < d->exit || at - 1 >= d->exit_end)
+		if (at - 1 < first->exit || at - 1 >= end->exit)
 			patch(bt, bt->exit[at - 1].patch, bt->exit[at - 1].stub);
 	}
 	b->incoming = 0;
@@ -373,71 +366,74 @@ static void kill_block(struct bt *bt, struct bt_block *b, const struct doomed *d
 	b->dead = true;
 }
 
-static void remove_from_page(struct bt *bt, gpa_t page, struct bt_block *b, bool second)
+static void remove_from_pages(struct bt *bt, struct bt_block *b)
 {
-	struct bt_page *p = *page_slot(bt, page);
+	struct bt_page *first = *page_slot(bt, align_down(b->gpa, X86_PAGE_SIZE)), *second = b->second == ~0ULL ? NULL : *page_slot(bt, b->second);
 
-	if (p)
-		unlink_from(second ? &p->seconds : &p->first, bt, (uint32_t)(b - bt->block) + 1,
-			    second ? offsetof(struct bt_block, same_second) : offsetof(struct bt_block, same_page));
-}
-
-static bool is_doomed(const struct doomed *d, uint32_t block, uint64_t start, uint64_t end)
-{
-	return start <= d->last && end >= d->first && block >= d->block && block < d->block_end;
+	*(b->before_page ? &bt->block[b->before_page - 1].same_page : &first->first) = b->same_page;
+	if (b->same_page)
+		bt->block[b->same_page - 1].before_page = b->before_page;
+	if (!second)
+		return;
+	*(b->before_second ? &bt->block[b->before_second - 1].same_second : &second->seconds) = b->same_second;
+	if (b->same_second)
+		bt->block[b->same_second - 1].before_second = b->before_second;
 }
 
 /* How many went. */
-static unsigned drop_in_page(struct bt *bt, struct bt_page *p, const struct doomed *d)
+static unsigned drop_in_page(struct bt *bt, struct bt_page *p, uint64_t first, uint64_t last)
 {
+	const struct bt_fill none = { 0 };
 	unsigned dropped = 0;
 
 	p->lines = 0;
-	for (uint32_t *at = &p->first; *at;) {
-		struct bt_block *b = &bt->block[*at - 1];
+	for (uint32_t at = p->first, next; at; at = next) {
+		struct bt_block *b = &bt->block[at - 1];
 		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MIN(start + b->bytes, X86_PAGE_SIZE) - 1;
-		if (!is_doomed(d, *at - 1, start, end)) {
+		next = b->same_page;
+		if (start > last || end < first) {
 			p->lines |= lines_of(start, end);
-			at = &b->same_page;
 			continue;
 		}
-		*at = b->same_page;
-		if (b->second != ~0ULL)
-			remove_from_page(bt, b->second, b, true);
-		kill_block(bt, b, d);
+		remove_from_pages(bt, b);
+		kill_block(bt, b, &none, &none);
 		dropped++;
 	}
-	for (uint32_t *at = &p->seconds; *at;) {
-		struct bt_block *b = &bt->block[*at - 1];
+	for (uint32_t at = p->seconds, next; at; at = next) {
+		struct bt_block *b = &bt->block[at - 1];
 		uint64_t start = b->gpa & (X86_PAGE_SIZE - 1), end = MAX(start + b->bytes, X86_PAGE_SIZE + 1) - X86_PAGE_SIZE - 1;
-		if (!is_doomed(d, *at - 1, 0, end)) {
+		next = b->same_second;
+		if (end < first) {
 			p->lines |= lines_of(0, end);
-			at = &b->same_second;
 			continue;
 		}
-		*at = b->same_second;
-		remove_from_page(bt, align_down(b->gpa, X86_PAGE_SIZE), b, false);
-		kill_block(bt, b, d);
+		remove_from_pages(bt, b);
+		kill_block(bt, b, &none, &none);
 		dropped++;
 	}
 	p->anywhere &= p->lines != 0;
 	return dropped;
 }
 
-void bt_page_evict(struct bt *bt, gpa_t page, const struct bt_fill *first, const struct bt_fill *end)
+static void forget_if_empty(struct bt *bt, gpa_t page)
 {
-	struct doomed d = { 0, X86_PAGE_SIZE - 1, first->block, end->block, first->exit, end->exit };
 	struct bt_page **slot = page_slot(bt, page), *p = *slot;
 
-	if (!p || p->swept == bt->evictions)
-		return;
-	p->swept = bt->evictions;
-	bt->stat.evicted += drop_in_page(bt, p, &d);
-	if (p->lines)
+	if (!p || p->first || p->seconds)
 		return;
 	code_holder_remove(&bt->holder, page);
 	*slot = p->next;
 	free(p);
+}
+
+void bt_block_evict(struct bt *bt, struct bt_block *b, const struct bt_fill *first, const struct bt_fill *end)
+{
+	remove_from_pages(bt, b);
+	kill_block(bt, b, first, end);
+	bt->stat.evicted++;
+	forget_if_empty(bt, align_down(b->gpa, X86_PAGE_SIZE));
+	if (b->second != ~0ULL)
+		forget_if_empty(bt, b->second);
 }
 
 void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
@@ -447,7 +443,7 @@ void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
 		uint64_t first = gpa - page, n = MIN(len, X86_PAGE_SIZE - first);
 		struct bt_page *p = *page_slot(bt, page);
 		if (p && (p->lines & lines_of(first, first + n - 1))) {
-			bt->stat.invalidated += drop_in_page(bt, p, &(struct doomed){ first, first + n - 1, 0, UINT32_MAX, 0, 0 });
+			bt->stat.invalidated += drop_in_page(bt, p, first, first + n - 1);
 			trace(code, "page %#lx: bytes %#lx to %#lx changed", page, first, first + n - 1);
 		}
 		if (!p || !p->lines)

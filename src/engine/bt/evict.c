@@ -56,13 +56,9 @@ void bt_parts_begin(struct bt *bt)
 static void evict(struct bt *bt, const struct bt_fill *first, const struct bt_fill *end)
 {
 	bt_fp_leave(bt); /* x87 state may name an instruction */
-	for (uint32_t n = first->block; n < end->block; n++) {
-		const struct bt_block *b = &bt->block[n];
-		if (!b->dead || b->second != ~0ULL) /* else it went with its page */
-			bt_page_evict(bt, align_down(b->gpa, X86_PAGE_SIZE), first, end);
-		if (b->second != ~0ULL)
-			bt_page_evict(bt, b->second, first, end);
-	}
+	for (uint32_t n = first->block; n < end->block; n++)
+		if (!bt->block[n].dead)
+			bt_block_evict(bt, &bt->block[n], first, end);
 	bt_fasts_evict(bt, first, end);
 	for (uint32_t n = first->exit; n < end->exit; n++)
 		bt_exit_unlink(bt, n);
