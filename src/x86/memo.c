@@ -35,6 +35,7 @@ _Static_assert(sizeof(struct memo_entry) == 64 && INSN_REST == 3 * sizeof(uint64
 struct x86_memo {
 	const struct x86_model *model;
 	uint64_t misses;
+	struct { uint64_t bytes; uint32_t mode; unsigned size, rest; } ahead; /* what beginning() says of the bytes that follow, perhaps */
 	struct memo_entry entry[2 << MEMO_BITS];
 };
 
@@ -65,14 +66,24 @@ static const uint16_t has_modrm[2][16] = {
 	{ 0x200f, 0xffff, 0xff0f, 0, 0xffff, 0xffff, 0xffff, 0xf37f, 0, 0xffff, 0xf838, 0xffff, 0x00ff, 0xffff, 0xffff, 0xffff },
 };
 
+/* In the same way, those with an immediate of 1 byte, and of 4. */
+static const uint16_t has_imm8[2][16] = {
+	{ 0x1010, 0x1010, 0x1010, 0x1010, 0, 0, 0x0c00, 0xffff, 0x000d, 0, 0x0100, 0x00ff, 0x2043, 0x0030, 0x08ff, 0 },
+	{ 0, 0, 0, 0, 0, 0, 0, 0x000f, 0, 0, 0x1010, 0x0400, 0x0074, 0, 0, 0 },
+};
+static const uint16_t has_imm32[2][16] = {
+	{ 0x2020, 0x2020, 0x2020, 0x2020, 0, 0, 0x0300, 0, 0x0002, 0, 0x0200, 0xff00, 0x0080, 0, 0x0300, 0 },
+	{ 0, 0, 0, 0, 0, 0, 0, 0, 0xffff, 0, 0, 0, 0, 0, 0, 0 },
+};
+
 static bool is_prefix(uint8_t byte)
 {
 	return byte == 0x66 || (byte & 0xfe) == 0xf2 || byte == 0xf0 || (byte & 0xe7) == 0x26 || (byte & 0xfe) == 0x64;
 }
 
 /* How many bytes stand before displacement and immediate; 0: more than are kept, or it is of a kind that is always decoded. To be wrong
- * about an opcode costs time, no more: see learn(). Reads 8 bytes. */
-static unsigned beginning(const uint8_t *bytes, uint32_t mode)
+ * about an opcode costs time, no more: see learn(). *rest: how many there may be of these two, a guess. Reads 8 bytes. */
+static unsigned beginning(const uint8_t *bytes, uint32_t mode, unsigned *rest)
 {
 	bool code64 = (mode & MODE_CODE) == MODE_CODE64, modrm;
 	unsigned n = 0, map = 0;
@@ -105,11 +116,13 @@ static unsigned beginning(const uint8_t *bytes, uint32_t mode)
 		break;
 	}
 	modrm = map > 1 ? map == 2 : has_modrm[map][first >> 4] >> (first & 15) & 1;
+	*rest = map > 1 ? 0 : (has_imm8[map][first >> 4] >> (first & 15) & 1u) + (has_imm32[map][first >> 4] >> (first & 15) & 1u) * 4;
 	if (modrm && n >= 8)
 		return 0;
 	if (modrm) {
 		uint8_t byte = bytes[n++];
 		n += byte < 0xc0 && (byte & 7) == 4; /* SIB */
+		*rest += byte >= 0xc0 ? 0 : byte >= 0x80 || (byte & 0xc7) == 5 ? 4 : byte >= 0x40;
 	}
 	return n <= 8 ? n : 0;
 }
@@ -214,23 +227,41 @@ static unsigned decode(const struct x86_memo *memo, struct insn *i, struct x86_s
 	return length;
 }
 
+/* Most beginnings are in none of the host's fast caches: that of the next instruction is asked for before this one is looked at. */
+static void look_ahead(struct x86_memo *memo, const uint8_t *bytes, unsigned length, unsigned available, uint32_t mode)
+{
+	if (length + sizeof(memo->ahead.bytes) > available)
+		return;
+	memcpy(&memo->ahead.bytes, bytes + length, sizeof(memo->ahead.bytes));
+	memo->ahead.mode = mode;
+	memo->ahead.size = beginning(bytes + length, mode, &memo->ahead.rest);
+	if (memo->ahead.size)
+		__builtin_prefetch(pair_of(memo, load_begin(bytes + length, memo->ahead.size), mode));
+}
+
 unsigned x86_memo_decode(struct x86_memo *memo, struct insn *i, struct x86_shape *shape, bool *has_shape, const uint8_t *bytes, unsigned available,
 			 uint32_t mode)
 {
 	uint8_t first[8] = { 0 };
 	struct memo_entry *e;
-	unsigned size, length;
+	unsigned size, length, rest = 0;
 	uint64_t begin;
 	bool known;
 
 	memcpy(first, bytes, MIN(available, sizeof(first)));
-	size = beginning(first, mode);
+	if (!memcmp(first, &memo->ahead.bytes, sizeof(first)) && mode == memo->ahead.mode) {
+		size = memo->ahead.size;
+		rest = memo->ahead.rest;
+	} else {
+		size = beginning(first, mode, &rest);
+	}
 	if (!size || size > available) {
 		memo->misses++;
 		return decode(memo, i, shape, has_shape, bytes, available, mode);
 	}
 	begin = load_begin(first, size);
 	e = pair_of(memo, begin, mode);
+	look_ahead(memo, bytes, size + rest, available, mode);
 	known = is(e, begin, size, mode) || is(++e, begin, size, mode);
 	if (known && e->kind < USELESS && length_of(e) <= available) {
 		copy(e, i, bytes);
