@@ -50,6 +50,7 @@ struct assignment {
 	unsigned scratch[2], used; /* free scratch registers */
 	uint8_t guest[2];          /* in scratch[n] */
 	bool borrowed;             /* guest RCX is in HOST_X, for the sake of a high byte register */
+	bool fresh;                /* what is written need not be loaded */
 	bool failed;
 };
 
@@ -69,8 +70,19 @@ static unsigned assign(struct translation *t, struct assignment *a, const struct
 		return 0;
 	}
 	a->guest[a->used] = r->number;
-	emit_load(&t->e, a->scratch[a->used], guest_slot(r->number));
+	if (!(a->fresh && r->written))
+		emit_load(&t->e, a->scratch[a->used], guest_slot(r->number));
 	return a->scratch[a->used++];
+}
+
+/* Is all of the one register that is written new, and none of it read? */
+static bool writes_anew(const struct insn *i, const struct x86_shape *s)
+{
+	if (i->op != X86_OP_MOV && i->op != X86_OP_MOVZX && i->op != X86_OP_MOVSX && i->op != X86_OP_MOVSXD)
+		return false;
+	if ((s->prefix & SHAPE_66) || (s->reg.written && s->reg.byte) || (s->rm.written && s->rm.byte) || (s->op.written && s->op.byte))
+		return false;
+	return !(s->reg.kind == SHAPE_GPR && s->rm.kind == SHAPE_GPR && s->reg.number == s->rm.number);
 }
 
 static bool names(const struct x86_shape *s, unsigned guest)
@@ -149,7 +161,7 @@ bool again_emit(struct translation *t, const struct insn *i, struct x86_shape *s
 {
 	struct emit *e = &t->e;
 	bool high = s->reg.high || s->rm.high || s->op.high, by_rcx = reads_rcx(i) && (s->implied & BIT(RCX));
-	struct assignment a = { .scratch = { HOST_T, HOST_X } };
+	struct assignment a = { .scratch = { HOST_T, HOST_X }, .fresh = writes_anew(i, s) };
 	struct operand rm;
 	struct ea ea;
 
