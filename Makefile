@@ -55,7 +55,7 @@ $(eval $(call optional,libzstd,src/backend/qcow2_zstd.c))
 OBJ := $(patsubst src/%,$(BUILD)/obj/%.o,$(SRC))
 LIB := $(filter-out $(BUILD)/obj/main.c.o,$(OBJ))
 # What several tests share is linked into each.
-HELP := $(addprefix $(BUILD)/obj/tests/unit/,any_state.c.o flat.c.o hostrun.c.o hosttwin.c.o integer_cases.c.o integer_rows.c.o bulk_case.c.o bulk_excuse.c.o system_case.c.o system_compare.c.o \
+HELP := $(addprefix $(BUILD)/obj/tests/unit/,any_state.c.o call_program.c.o flat.c.o hostrun.c.o hosttwin.c.o integer_cases.c.o integer_rows.c.o bulk_case.c.o bulk_excuse.c.o system_case.c.o system_compare.c.o \
 	system_model.c.o system_model_control.c.o system_model_event.c.o system_model_task.c.o)
 TESTOBJ := $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/unit/*.c))
 UNIT := $(patsubst $(BUILD)/obj/tests/unit/%.c.o,$(BUILD)/tests/%,$(filter-out $(HELP),$(TESTOBJ)))
