@@ -20,8 +20,10 @@
 #define STEPS_MOST 17     /* single steps at a time */
 #define MIX (CALL_DATA + 0x20)  /* of what exceptions told */
 #define MAIN (CALL_DATA + 0x28) /* where the program begins */
+#define SYSTEM 0xf8000u   /* from here on, it is not the program's */
 #define KERNEL_STACK 0xfa000u
-#define TABLES 0x100000u  /* of pages */
+#define LOW_TABLE 0x100000u
+#define TABLES 0x101000u  /* of pages */
 
 enum kind { USER32, COMPATIBLE, USER64, KERNEL64, KINDS };
 static const char *const names[KINDS] = { "32-bit code", "compatibility mode", "64-bit code", "64-bit code of a kernel" };
@@ -121,6 +123,16 @@ static void handlers(struct flat *f)
 	}
 }
 
+/* The program cannot write to page tables: when such a write is noticed, without a flush, is up to an engine. */
+static void map_system(void)
+{
+	flat_put(FLAT_PML4 + 0x2000, 8, LOW_TABLE | PTE_P | PTE_W | PTE_U);
+	for (uint32_t page = 0; page < 2 * MiB; page += X86_PAGE_SIZE) {
+		bool system = page < CALL_CODE || (page >= HANDLERS && page < CALL_DATA) || page >= SYSTEM;
+		flat_put(LOW_TABLE + page / X86_PAGE_SIZE * 8, 8, page | PTE_P | PTE_W | PTE_A | PTE_D | (system ? 0 : PTE_U));
+	}
+}
+
 static void map_code(void)
 {
 	static const uint64_t places[][2] = {
@@ -153,7 +165,9 @@ static void machine(struct flat *f, enum kind kind, uint64_t seed)
 	memset(flat_ram, 0, MEMORY);
 	call_seed(seed * KINDS + kind);
 	flat_mode(f, modes[kind], kind == KERNEL64 ? 0 : 3);
-	program = (struct call_program){ .linear = { CALL_CODE, CALL_CODE }, .wide = kind >= USER64, .wild = !call_any(kind == KERNEL64 ? 12 : 3) };
+	program = (struct call_program){ .linear = { CALL_CODE, CALL_CODE }, .wide = kind >= USER64, .wild = !call_any(3) && kind != KERNEL64 };
+	if (kind != USER32)
+		map_system();
 	if (program.wide)
 		map_code();
 	for (unsigned n = 0; f->core.mode & MODE_LONG && n < 3 * X86_PAGE_SIZE; n += 8) /* accessed: that is told before or after other faults */
