@@ -201,12 +201,14 @@ void code_pages_changed(struct code_pages *pages, gpa_t gpa, uint64_t len)
 	uint64_t mask = host ? pages->mask[memory_offset(&pages->vm->memory, host) >> X86_PAGE_SHIFT] : ~0ULL;
 
 	for (unsigned n = 0; n < pages->vm->config.cpus; n++) {
-		struct code_holder *holder = mask & BIT(n & 63) ? holder_of(pages, n) : NULL;
-		if (!holder)
+		struct code_holder *holder = holder_of(pages, n);
+		if (!holder || !(mask & BIT(n & 63) || holder->moved))
 			continue;
 		if (holder->vcpu == vcpu_current())
 			pages->model->drop(holder->vcpu, gpa, len);
-		else
+		if (holder->moved) /* what was written may be what it holds at another address, or under what is read at this one */
+			post(holder, POST_ALL, gpa, len);
+		else if (holder->vcpu != vcpu_current())
 			post(holder, POST_BYTES, gpa, len);
 	}
 }

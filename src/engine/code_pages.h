@@ -19,7 +19,7 @@ struct code_holder {            /* a processor's */
 	pthread_mutex_t lock;                       /* guards the list below */
 	struct { gpa_t gpa; uint64_t len; } changed[CODE_CHANGES]; /* written by another thread, until this processor drops it */
 	unsigned changes;                           /* more than the list holds: everything */
-	bool moved;                                 /* pages may be others */
+	_Atomic bool moved;                         /* pages may be others */
 	_Atomic bool has_changes;
 };
 

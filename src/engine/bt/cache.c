@@ -15,6 +15,8 @@ int bt_cache_init(struct bt *bt)
 	/* Writable and executable at once: blocks are linked while they run, by the thread that runs them, and a second mapping for writing
 	 * would be as writable for whoever could write here. */
 	bt->code = pages_map(BT_CACHE_SIZE, rw | PROT_EXEC);
+	if (bt->code && mprotect(bt->code + BT_CODE_SIZE, BT_CACHE_SIZE - BT_CODE_SIZE, rw))
+		return -errno;
 	bt->heat = bt->code ? (uint32_t *)(bt->code + BT_CODE_SIZE) : NULL;
 	bt->target = bt->code ? (uint64_t *)(bt->heat + BT_BLOCKS_MAX) : NULL;
 	bt->fast = pages_map(BT_FASTS_MAX * sizeof(*bt->fast), rw);
@@ -453,7 +455,7 @@ void bt_invalidate(struct bt *bt, gpa_t gpa, uint64_t len)
 	}
 }
 
-/* What is held was watched all the time: the page was nowhere else meanwhile. */
+/* What is held was watched all the time. If somebody wrote to memory between two changes of the map, one of which may have undone the other, all goes instead. */
 void bt_pages_moved(struct bt *bt)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(bt->pages); n++)
