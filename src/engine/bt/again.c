@@ -70,7 +70,9 @@ static unsigned assign(struct translation *t, struct assignment *a, const struct
 		return 0;
 	}
 	a->guest[a->used] = r->number;
-	if (!(a->fresh && r->written))
+	if (a->fresh && r->written)
+		emit_writes(&t->e, a->scratch[a->used]);
+	else
 		emit_load(&t->e, a->scratch[a->used], guest_slot(r->number));
 	return a->scratch[a->used++];
 }

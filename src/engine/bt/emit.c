@@ -47,8 +47,8 @@ static void emit_rex(struct emit *e, unsigned rex)
 		emit8(e, 0x40 | rex);
 }
 
-/* What translation itself writes. A guest instruction that is written again gets one of these registers only after it was loaded, which is noted. */
-static void write(struct emit *e, unsigned reg)
+/* What translation itself writes. A guest instruction that is written again and writes one of these registers is noted where it gets it (again.c). */
+void emit_writes(struct emit *e, unsigned reg)
 {
 	e->wrote |= reg == HOST_T;
 	e->wrote_x |= reg == HOST_X;
@@ -56,7 +56,7 @@ static void write(struct emit *e, unsigned reg)
 
 void emit_op(struct emit *e, bool w, unsigned opcode, unsigned reg, struct operand rm)
 {
-	write(e, reg);
+	emit_writes(e, reg);
 	emit_rex(e, rex_of(w, reg, &rm));
 	emit8(e, opcode);
 	emit_modrm(e, reg, &rm);
@@ -64,7 +64,7 @@ void emit_op(struct emit *e, bool w, unsigned opcode, unsigned reg, struct opera
 
 void emit_op0f(struct emit *e, bool w, unsigned opcode, unsigned reg, struct operand rm)
 {
-	write(e, reg);
+	emit_writes(e, reg);
 	emit_rex(e, rex_of(w, reg, &rm));
 	emit8(e, 0x0f);
 	emit8(e, opcode);
@@ -80,7 +80,7 @@ void emit_lea32(struct emit *e, unsigned to, struct operand from) { emit_op(e, f
 
 void emit_constant(struct emit *e, unsigned to, uint64_t value)
 {
-	write(e, to);
+	emit_writes(e, to);
 	if (value == (uint32_t)value) {
 		emit_rex(e, high(to) ? 1 : 0);
 		emit8(e, 0xb8 | (to & 7));
@@ -106,7 +106,7 @@ static void emit_vex(struct emit *e, unsigned map, unsigned pp, bool w, bool l, 
 
 void emit_pext(struct emit *e, unsigned to, unsigned from, struct operand mask)
 {
-	write(e, to);
+	emit_writes(e, to);
 	emit_vex(e, 2, 2, true, false, to, from, &mask);
 	emit8(e, 0xf5);
 	emit_modrm(e, to, &mask);
@@ -114,7 +114,7 @@ void emit_pext(struct emit *e, unsigned to, unsigned from, struct operand mask)
 
 void emit_pdep(struct emit *e, unsigned to, unsigned from, struct operand mask)
 {
-	write(e, to);
+	emit_writes(e, to);
 	emit_vex(e, 2, 3, true, false, to, from, &mask);
 	emit8(e, 0xf5);
 	emit_modrm(e, to, &mask);
@@ -124,7 +124,7 @@ static void rorx(struct emit *e, bool w, unsigned to, unsigned from, unsigned co
 {
 	struct operand rm = operand_reg(from);
 
-	write(e, to);
+	emit_writes(e, to);
 	emit_vex(e, 3, 3, w, false, to, 0, &rm);
 	emit8(e, 0xf0);
 	emit_modrm(e, to, &rm);
@@ -138,7 +138,7 @@ static void shift(struct emit *e, unsigned pp, bool w, unsigned to, unsigned fro
 {
 	struct operand rm = operand_reg(from);
 
-	write(e, to);
+	emit_writes(e, to);
 	emit_vex(e, 2, pp, w, false, to, count_reg, &rm);
 	emit8(e, 0xf7);
 	emit_modrm(e, to, &rm);
@@ -151,7 +151,7 @@ void emit_crc32(struct emit *e, unsigned to, unsigned from)
 {
 	struct operand rm = operand_reg(from);
 
-	write(e, to);
+	emit_writes(e, to);
 	emit8(e, 0xf2);
 	emit_rex(e, rex_of(true, to, &rm));
 	emit8(e, 0x0f);

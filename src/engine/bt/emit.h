@@ -48,7 +48,8 @@ static inline struct operand operand_sum(unsigned base, unsigned index, unsigned
 /* A field of struct bt_state. */
 static inline struct operand state_at(int32_t offset) { return operand_at(HOST_STATE, offset); }
 
-/* emit.c */
+/* emit.c -- Notes that this host register is written. */
+void emit_writes(struct emit *, unsigned reg);
 void emit_modrm(struct emit *, unsigned reg, const struct operand *rm);
 /* op with optional REX.W: one-byte opcode, or with 0F before it. */
 void emit_op(struct emit *, bool w, unsigned opcode, unsigned reg, struct operand rm);

@@ -182,6 +182,7 @@ static bool write_steps(struct translation *t, unsigned *places, unsigned count)
 		} else {
 			if (t->step + 1 == count && t->inner != OPEN_NONE) {
 				memory_island(t, true);
+				assert(!t->too_far);
 				expect_returns(t, t->inner, t->moved);
 				t->held = t->second = GROUP_NONE;
 			}

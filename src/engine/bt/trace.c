@@ -16,7 +16,7 @@ static const struct { unsigned offset, size; const char *name; } fields[] = {
 	FIELD(dispatch), FIELD(group), FIELD(near), FIELD(hot), FIELD(poll), FIELD(link), FIELD(unaligned), FIELD(low_mask), FIELD(offset_mask), FIELD(cross_mask), FIELD(target),
 	FIELD(argument), FIELD(address), FIELD(site), FIELD(saved), FIELD(rsp), FIELD(core), FIELD(if_flag), FIELD(ac_flag), FIELD(rflags),
 	FIELD(arith_mask), FIELD(popf_mask), FIELD(no_event), FIELD(rsps), FIELD(fpu), FIELD(fpu_live), FIELD(fpu_last), FIELD(fpu_operand), FIELD(page_mask16),
-	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(quick), FIELD(fs_plain), FIELD(gs_plain), FIELD(jumps), FIELD(seconds), FIELD(returns), FIELD(return_rips), FIELD(return_masks), FIELD(astray), FIELD(second_mask), FIELD(supervisor), FIELD(unknown),
+	FIELD(low_mask16), FIELD(unaligned16), FIELD(fpu_last_memory), FIELD(page), FIELD(fpu_page), FIELD(quick), FIELD(fs_plain), FIELD(gs_plain), FIELD(jumps), FIELD(seconds), FIELD(returns), FIELD(return_rips), FIELD(return_masks), FIELD(astray), FIELD(overwritten), FIELD(passes), FIELD(rounds), FIELD(second_mask), FIELD(supervisor), FIELD(unknown),
 #undef FIELD
 };
 

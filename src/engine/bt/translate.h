@@ -198,11 +198,12 @@ bool translate_insn(struct translation *);
 
 /* again.c -- Writes it down as it is, with other registers and another operand. False: that cannot be. */
 bool again_emit(struct translation *, const struct insn *, struct x86_shape *);
-/* Is its memory operand one that a group may find? */
 /* With an operand in memory AMD's processors do something else than the manual says: CVTPI2PS does not go over to MMX, and those of SHA do not fault when it is
  * misaligned, so that they might reach into the next page. So their exec functions do it. */
 bool again_differs(const struct insn *, const struct x86_shape *);
+/* May its operand in memory of 16 bytes or more be misaligned, without a fault? */
 bool again_any_alignment(const struct insn *, const struct x86_shape *);
+/* Is its memory operand one that a group may find? */
 bool again_plain_operand(const struct insn *, const struct x86_shape *);
 /* The instruction: does nothing; reads guest RCX by implication, and no more (it is then in host RCX, too). */
 bool is_nop(const struct insn *);
