@@ -36,7 +36,7 @@ ask() { # the host's side
                 pid=$(pid_of)
         done
         size=$(until_resident "$pid" -gt 280 60) && echo "filled"
-        size=$(until_resident "$pid" -lt 200 60) && echo "given back"
+        size=$(until_resident "$pid" -lt 250 60) && echo "given back"
         sleep 1
         "$DOPPEL" balloon "$name" 300M
         for ((tries = 300; tries; tries--)); do
