@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Code that goes round for ever is left when somebody wants the processor, whatever way it goes: random blocks that branch to each other, call each other and return,
  * ahead and back, run until they are hot and are followed in each other's fast copies, in which only some ways back look for that. */
-#include <pthread.h>
-#include <signal.h>
-#include <unistd.h>
 #include "engine/bt/bt.h"
 #include "vm_test.h"
+#include "bt_endless.h"
 #include "bt_loop.h"
 
 #define CODE 0x1000
 #define PROGRAMS 300
 #define STACK 0x8000
 #define RUN_US 6000      /* until it is kicked: thousands of runs of each block */
-#define PATIENCE_S 20    /* for one program, on a busy host */
 
 static struct vm *vm;
 static uint8_t code[2048];
@@ -65,25 +62,11 @@ static void generate(uint64_t seed)
 	}
 }
 
-static _Atomic bool left;
-
-/* Once, but that on a busy host it may be before the processor is about to run. */
-static void *kick(void *arg)
-{
-	do {
-		usleep(RUN_US);
-		vcpu_kick(arg);
-	} while (!left);
-	return NULL;
-}
-
 /* Returns how many blocks became hot. */
 static uint64_t run(uint64_t seed)
 {
-	static const struct run_limit no_limit = { .icount = UINT64_MAX };
 	struct vcpu *vcpu = vm->vcpu[0];
 	uint64_t hot = bt_of(vcpu)->stat.hot;
-	pthread_t thread;
 
 	memset(code, 0, sizeof(code));
 	generate(seed);
@@ -92,28 +75,18 @@ static uint64_t run(uint64_t seed)
 	vcpu->core.cpu.gpr[RAX] = seed;
 	vcpu->core.cpu.gpr[X86_GPR_RIP] = CODE;
 	vcpu_changed(vcpu, X86_ALL_GROUPS);
-	vcpu_run_once(vcpu, &(struct run_limit){ .icount = UINT64_MAX, .step = true });
-	alarm(PATIENCE_S); /* which ends this test */
-	left = false;
-	pthread_create(&thread, NULL, kick, vcpu);
-	vcpu_run_once(vcpu, &no_limit);
-	left = true;
-	pthread_join(thread, NULL);
+	endless_run(vcpu, RUN_US);
 	return bt_of(vcpu)->stat.hot - hot;
 }
 
 int main(void)
 {
 	unsigned hot = 0;
-	sigset_t alarms;
 
 	if (!loop_possible("bt"))
 		return done();
 	vm = test_vm_engine("bt", CLOCK_HOST, 4 * MiB, 1);
-	vcpu_thread_begin(vm->vcpu[0]);
-	sigemptyset(&alarms);
-	sigaddset(&alarms, SIGALRM);
-	pthread_sigmask(SIG_UNBLOCK, &alarms, NULL); /* nobody else would take it */
+	endless_begin(vm->vcpu[0]);
 	for (unsigned n = 1; n <= PROGRAMS; n++)
 		hot += run(n) > 0;
 	ok(hot > PROGRAMS / 2, "%u of %u endless programs became hot, and each was left", hot, PROGRAMS);

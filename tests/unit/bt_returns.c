@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Calls make the host's processor expect a return, and returns find the place: who leads there, how often not, and what is left when it is gone. */
-#include <pthread.h>
-#include <signal.h>
-#include <unistd.h>
 #include "engine/bt/bt.h"
 #include "vm_test.h"
+#include "bt_endless.h"
 #include "bt_loop.h"
 
 #define CODE 0x1000
@@ -13,7 +11,6 @@
 #define ROUNDS 20000
 #define FEW 100       /* returns that went astray: until all is translated and has become hot */
 #define RUN_US 20000
-#define PATIENCE_S 20 /* for an endless program, on a busy host */
 
 static struct vm *vm;
 static uint64_t astray; /* returns of the last run() that went elsewhere */
@@ -111,50 +108,26 @@ static int expected(const struct bt *bt)
 	return count;
 }
 
-static _Atomic bool left;
-
-/* Once, but that on a busy host it may be before the processor is about to run. */
-static void *kick(void *arg)
-{
-	do {
-		usleep(RUN_US);
-		vcpu_kick(arg);
-	} while (!left);
-	return NULL;
-}
-
 static void test_endless(void)
 {
-	static const struct run_limit no_limit = { .icount = UINT64_MAX };
 	struct vcpu *vcpu = vm->vcpu[0];
 	const struct bt *bt = bt_of(vcpu);
 	uint64_t before = bt->state->astrays;
-	pthread_t thread;
 
 	begin(endless, sizeof(endless), 0);
-	vcpu_run_once(vcpu, &(struct run_limit){ .icount = UINT64_MAX, .step = true });
-	alarm(PATIENCE_S); /* which ends this test */
-	pthread_create(&thread, NULL, kick, vcpu);
-	vcpu_run_once(vcpu, &no_limit);
-	left = true;
-	pthread_join(thread, NULL);
-	alarm(0);
+	endless_run(vcpu, RUN_US);
 	ok(bt->state->astrays - before < FEW && (uint32_t)vcpu->core.cpu.gpr[RSP] <= STACK, "returns without an end, and no call, are left");
 }
 
 int main(void)
 {
 	uint32_t sum;
-	sigset_t alarms;
 
 	if (!loop_possible("bt"))
 		return done();
 	vm = test_vm_engine("bt", CLOCK_HOST, 64 * MiB, 1);
 	struct bt *bt = bt_of(vm->vcpu[0]);
-	vcpu_thread_begin(vm->vcpu[0]);
-	sigemptyset(&alarms);
-	sigaddset(&alarms, SIGALRM);
-	pthread_sigmask(SIG_UNBLOCK, &alarms, NULL); /* nobody else would take it */
+	endless_begin(vm->vcpu[0]);
 	guest_write(vm, FUNCTION, returns, sizeof(returns));
 	sum = run(calls, sizeof(calls), ROUNDS);
 	ok(sum == 2 * ROUNDS && astray < FEW, "returns of %d calls to another page: %lu went astray", 2 * ROUNDS, astray);

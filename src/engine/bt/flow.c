@@ -146,9 +146,9 @@ static void push_constant(struct translation *t, uint64_t value, bool saves)
 
 /* --- calls and returns --- */
 
-static struct operand return_slot(const struct translation *t, int32_t table)
+static struct operand return_slot(const struct translation *t)
 {
-	return operand_sum(HOST_STATE, HOST_X, 3, table + (t->block->mode & MODE_USER ? 0 : (int)(BT_RETURN_COUNT * sizeof(void *))));
+	return operand_sum(HOST_STATE, HOST_X, 3, BT_RETURNS + (t->block->mode & MODE_USER ? 0 : (int)(BT_RETURN_COUNT * sizeof(void *))));
 }
 
 /* HOST_X becomes the index of what goes with the guest's return address at `by` from RSP on. */
@@ -215,7 +215,7 @@ static void expect_return(struct translation *t, uint64_t next, int32_t by)
 	site(t, next);
 	memory_island(t, false);
 	emit_patch(e, over, e->at);
-	emit_pop(e, return_slot(t, BT_RETURNS));
+	emit_pop(e, return_slot(t));
 }
 
 void flow_expect_return(struct translation *t, uint64_t next, int32_t by)
@@ -261,7 +261,7 @@ static void load_register(struct translation *t, unsigned guest)
 		emit_op(&t->e, t->width == 8, 0x8b, HOST_T, operand_reg(host));
 }
 
-/* A fast copy may go on there: hot.c. */
+/* A fast copy may go on there: path.c. */
 static void note_target(struct translation *t)
 {
 	if (!t->plan)
@@ -356,7 +356,7 @@ static bool return_(struct translation *t, const struct insn *i)
 	load_return(t);
 	note_site(t);
 	return_index(t, 0);
-	emit_push(&t->e, return_slot(t, BT_RETURNS));
+	emit_push(&t->e, return_slot(t));
 	move_stack(t, (int32_t)released);
 	emit8(&t->e, 0xc3);
 	return true;

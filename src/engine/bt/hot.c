@@ -60,9 +60,9 @@ static bool stack_moves(const struct translation *t, const struct insn *i, int64
 static void expect_returns(struct translation *t, unsigned open, int64_t moved)
 {
 	struct bt_block *block = t->block;
-	unsigned most = OPEN_MAX, last[OPEN_MAX], count = 0;
+	unsigned last[OPEN_MAX], count = 0;
 
-	for (; open != OPEN_NONE && count < most; open = t->open[open].outer)
+	for (; open != OPEN_NONE && count < OPEN_MAX; open = t->open[open].outer)
 		last[count++] = open;
 	while (count--) {
 		const struct open_call *o = &t->open[last[count]];
